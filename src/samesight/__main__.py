@@ -1,0 +1,7 @@
+"""`python -m samesight`."""
+
+import sys
+
+from samesight.cli import main
+
+sys.exit(main())

@@ -1,0 +1,168 @@
+"""Read photos, check them, split them, and write what was found.
+
+PHOTOS is a folder per class; train, val and test folders of those; a zip or tar of either; a CSV of file
+names and labels, or a folder that holds one; CIFAR-10 or CIFAR-100 as torchvision keeps them; photos without
+labels; or URL#sha256=HEX of an archive (see `samesight fetch`).
+
+DIR then holds data.json, split.json, labels_mapping.json, class_distribution.csv and
+dataset_preparation_notes.md, and `samesight train DIR` picks up from it.
+
+Exit code: 0 the photos can be used (findings are notes), 2 they cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samesight.data.checks import DataReport
+    from samesight.data.split import Split
+
+BAR_CELLS = 24
+ROWS_SHOWN = 40  # of more classes, only the largest and the smallest are shown
+CASES_SHOWN = 5
+LABEL_WIDTH = 40
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `samesight data`."""
+    from samesight.data.photos import add_photo_arguments
+
+    parser.add_argument("photos", metavar="PHOTOS", help="where the photos are")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/NAME-data)")
+    parser.add_argument("--seed", type=int, default=42, help="of the split (default: %(default)s)")
+    parser.add_argument(
+        "--test", type=float, default=0.2, metavar="F", help="held-out fraction (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--val",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="inner validation fraction of the training side (default: %(default)s)",
+    )
+    parser.add_argument("--replace", action="store_true", help="split anew where DIR holds a split already")
+    parser.add_argument("--offline", action="store_true", help="download nothing")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+    add_photo_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and split the photos; 0."""
+    from samesight.data.checks import check_photos
+    from samesight.data.photos import open_photos, photo_options
+    from samesight.data.prepare import SplitOptions, is_prepared, prepare
+
+    options = photo_options(args)
+    split: Split | None = None
+    out: Path | None = None
+    photos = None if is_prepared(args.photos) else open_photos(args.photos, options)
+    if photos is not None and not photos.labels:
+        report = check_photos(photos)
+    else:
+        out = args.out or default_out(args.photos)
+        split_options = SplitOptions(args.seed, args.test, args.val)
+        prepared = prepare(args.photos, options, split_options, out, replace=args.replace)
+        report, split = prepared.report, prepared.split
+    if args.json:
+        print(json.dumps(_answer(report, split, out)))
+    else:
+        print(_plain("\n".join(_lines(report, split, out))))
+    return 0
+
+
+def default_out(source: str) -> Path:
+    """runs/NAME-data, NAME being the photos' own without suffixes."""
+    from samesight.data.fetch import file_name
+
+    name = file_name(
+        source.partition("#")[0].rstrip("/") if "://" in source else Path(source).absolute().as_uri()
+    )
+    return Path("runs") / f"{name.split('.')[0] or 'photos'}-data"
+
+
+def _answer(report: DataReport, split: Split | None, out: Path | None) -> dict[str, Any]:
+    answer = report.to_json()
+    answer["out"] = None if out is None else str(out)
+    answer["split"] = None
+    if split is not None:
+        sizes = {part: len(split.names(part)) for part in ("train", "val", "test")}
+        answer["split"] = {"seed": split.seed, "sha256": split.sha256, "photos": sizes}
+    return answer
+
+
+def _lines(report: DataReport, split: Split | None, out: Path | None) -> Iterator[str]:
+    """What people read: the photos, their classes, what was found, and the next command."""
+    labels = f"{len(report.labels)} classes" if report.labels else "no labels"
+    yield f"{report.source}: {report.form}"
+    yield f"{report.photos:,} photos, {labels}, {report.size_bytes / 2**20:,.1f} MiB"
+    if report.sizes:
+        yield ", ".join(f"{which} {width} × {height}" for which, (width, height) in report.sizes.items())
+    if report.counts:
+        yield ""
+        yield from _table(report)
+    for what, cases in report.findings():
+        yield f"\n{len(cases):,} {what}"
+        yield from (f"  {case}" for case in cases[:CASES_SHOWN])
+        if len(cases) > CASES_SHOWN:
+            yield "  …"
+    if report.notes:
+        yield "\nnotes"
+        yield from (f"  {note}" for note in report.notes)
+    if not report.findings():
+        yield "\nnothing wrong was found"
+    if split is None or out is None:
+        yield "\nWithout labels nothing can be trained or split. They will do as samples:"
+        yield f"  samesight predict BUNDLE {shlex.quote(report.source)}"
+        return
+    how = "given by folders or tables" if split.parts_given else f"stratified, seed {split.seed}"
+    yield f"\nsplit ({how}) and notes are in {out}"
+    yield f"Next: samesight train {shlex.quote(str(out))} --model mobilenet_v2"
+
+
+def _plain(text: str) -> str:
+    """The text in signs that the output can hold."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace("█", "#").replace("░", ".").replace("×", "x").replace("…", "...")
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _table(report: DataReport) -> list[str]:
+    """A line a class: label, photos, bar, and how many are in each part."""
+    parts = [part for part in ("train", "val", "test", "left_out", "unreadable") if _total(report, part)]
+    totals = {label: sum(row.values()) for label, row in report.counts.items()}
+    most = max(totals.values())
+    width = min(LABEL_WIDTH, max(len("class"), *map(len, totals)))
+    head = f"{'class':<{width}}  photos  {'':<{BAR_CELLS}}" + "".join(
+        f"  {part:>{max(6, len(part))}}" for part in parts
+    )
+    lines = [head]
+    shown = list(totals)
+    if len(shown) > ROWS_SHOWN:
+        by_size = sorted(shown, key=lambda label: -totals[label])
+        shown = [*by_size[: ROWS_SHOWN // 2], "", *by_size[-ROWS_SHOWN // 2 :]]
+    for label in shown:
+        if label == "":
+            lines.append(f"… {len(totals) - ROWS_SHOWN} more classes …")
+            continue
+        cells = round(BAR_CELLS * totals[label] / most)
+        name = label if len(label) <= width else label[: width - 1] + "…"
+        counts = "".join(f"  {report.counts[label].get(part, 0):>{max(6, len(part))}}" for part in parts)
+        lines.append(f"{name:<{width}}  {totals[label]:>6}  {'█' * cells:░<{BAR_CELLS}}{counts}")
+    sums = "".join(f"  {_total(report, part):>{max(6, len(part))}}" for part in parts)
+    lines.append(f"{'all':<{width}}  {sum(totals.values()):>6}  {'':<{BAR_CELLS}}{sums}")
+    return lines
+
+
+def _total(report: DataReport, part: str) -> int:
+    return sum(row.get(part, 0) for row in report.counts.values())

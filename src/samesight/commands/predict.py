@@ -1,0 +1,197 @@
+"""Classify photos with a bundle, without PyTorch.
+
+IMAGE is a photo or a folder, which stands for all its photos, sorted, those in its folders too. A photo that
+cannot be read is reported and does not stop the others.
+
+Exit code: 0 every photo was classified, 2 one or more were not, or the bundle must not be used.
+
+With --json, one object a line and photo, in order, as soon as it is known:
+  {"path", "label", "index", "confidence", "top": [{"label", "index", "probability"}, ...], "bundle": id}
+  {"path", "error"}
+The text is ASCII: other characters are \\uXXXX, and a byte of a file name that is not UTF-8 is \\udcXX, as
+Python's os.fsdecode has it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from samesight.errors import InputError, PhotoError, SamesightError
+from samesight.terminal import can_print, printable
+
+if TYPE_CHECKING:
+    from samesight.runtime import Classifier, Prediction
+
+    Answer: TypeAlias = Prediction | SamesightError
+
+BAR_CELLS = 20
+PATH_WIDTH = 48
+SMALLEST_SHOWN = 0.001
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `samesight predict`."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line and photo")
+    parser.add_argument("--top", type=_count, default=5, metavar="K", help="labels a photo (default: 5)")
+    parser.add_argument("--copy", default="fp32", metavar="NAME", help="which copy answers (default: fp32)")
+    parser.add_argument(
+        "--trust", type=Path, metavar="KEY.pub", help="refuse a bundle not signed by this key"
+    )
+    parser.add_argument(
+        "--threads", type=_count, metavar="N", help="CPU threads (default: those there are, to 8)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify the photos; the exit code."""
+    from samesight.runtime import load
+
+    photos = _listed(args.images)
+    classifier = load(args.bundle, copy=args.copy, threads=args.threads, trust=args.trust)
+    answers = _answers(classifier, photos, args.top)
+    failed = _print_json(photos, answers) if args.json else _print_table(photos, answers, args.bundle)
+    return 2 if failed else 0
+
+
+def _count(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
+    return int(word)
+
+
+def _listed(images: Sequence[str]) -> list[tuple[str, PhotoError | None]]:
+    """The path of each photo as it was given, a folder's photos in its place; an error for an empty folder.
+
+    Raises InputError where there is no photo at all.
+    """
+    found: list[tuple[str, PhotoError | None]] = []
+    for image in images:
+        if not os.path.isdir(image):
+            found.append((image, None))
+        elif inside := _photos_in(image):
+            found += [(path, None) for path in inside]
+        else:
+            found.append((image, PhotoError("there are no photos in this folder")))
+    if all(error for _, error in found):
+        raise InputError(
+            "no photos found", where=", ".join(map(ascii, images[:5])), expected=_known_suffixes()
+        )
+    return found
+
+
+def _photos_in(folder: str) -> list[str]:
+    from samesight.preprocess import PHOTO_SUFFIXES
+
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES:
+                found.append(os.path.join(place, name))
+    return sorted(found, key=lambda path: path.split(os.sep))
+
+
+def _known_suffixes() -> str:
+    from samesight.preprocess import PHOTO_SUFFIXES
+
+    return f"files named {', '.join(sorted(PHOTO_SUFFIXES))}"
+
+
+def _answers(
+    classifier: Classifier, photos: Sequence[tuple[str, PhotoError | None]], top: int
+) -> Iterator[Answer]:
+    answers = classifier.classify_many((path for path, error in photos if error is None), top=top)
+    for _, error in photos:
+        yield error if error is not None else next(answers)
+
+
+def _print_json(photos: Sequence[tuple[str, object]], answers: Iterator[Answer]) -> int:
+    """Print an object a line; how many photos failed."""
+    from samesight.evaluate import one_line
+    from samesight.progress import track
+
+    failed = 0
+    lines = zip(photos, answers, strict=True)
+    for (path, _), answer in lines if sys.stdout.isatty() else track(lines, "Classifying", total=len(photos)):
+        if isinstance(answer, SamesightError):
+            failed += 1
+            record: dict[str, object] = {"path": path, "error": one_line(answer)}
+        else:
+            record = answer.to_json(path)
+        print(json.dumps(record, allow_nan=False), flush=True)
+    return failed
+
+
+def _print_table(photos: Sequence[tuple[str, object]], answers: Iterator[Answer], bundle: Path) -> int:
+    """Print a line a photo, or a small table where there is one photo only; how many failed."""
+    from samesight.evaluate import one_line
+    from samesight.progress import say
+
+    style = _Style()
+    width = min(PATH_WIDTH, max(len(printable(path)) for path, _ in photos))
+    failed = 0
+    for (path, _), answer in zip(photos, answers, strict=True):
+        if isinstance(answer, SamesightError):
+            failed += 1
+            say(f"error: {printable(path)}: {printable(one_line(answer))}")
+        elif len(photos) == 1:
+            print(style.table(path, answer), flush=True)
+        else:
+            print(style.line(path, answer, width), flush=True)
+    if failed:
+        say(f"{failed} of {len(photos)} photos could not be classified")
+    say(f"Next: samesight verify {printable(str(bundle))}    (proves that these answers are PyTorch's)")
+    return failed
+
+
+class _Style:
+    """How an answer looks: in colour on a terminal, in ASCII where stdout has nothing better."""
+
+    def __init__(self) -> None:
+        self.full, self.empty = ("█", "░") if can_print("█░") else ("#", ".")
+        self.columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        self.dim, self.reset = ("", "") if plain else ("\x1b[2m", "\x1b[0m")
+
+    def table(self, path: str, answer: Prediction) -> str:
+        """The photo, and under it a line a label."""
+        width = max(len(printable(one.label)) for one in answer.top)
+        lines = [printable(path)]
+        for place, one in enumerate(answer.top):
+            label = printable(one.label)
+            row = f"  {label:<{width}}  {self.bar(one.probability)} {_percent(one.probability):>7}"
+            lines.append(f"{self.dim}{row}{self.reset}" if place else row)
+        return "\n".join(lines)
+
+    def line(self, path: str, answer: Prediction, width: int) -> str:
+        """The photo, its label with a bar, and further labels that are not negligible."""
+        further = ", ".join(
+            f"{printable(one.label)} {_percent(one.probability)}"
+            for one in answer.top[1:]
+            if one.probability >= SMALLEST_SHOWN
+        )
+        name = printable(path)
+        if len(name) > width:
+            name = f"..{name[2 - width :]}"
+        bar, label = self.bar(answer.confidence), printable(answer.label)
+        row = f"{name:<{width}}  {bar} {_percent(answer.confidence):>7}  {label}"
+        if self.columns and len(row) + 3 + len(further) > self.columns:
+            further = further[: max(0, self.columns - len(row) - 5)] + ".."
+        return f"{row}   {self.dim}{further}{self.reset}" if further else row
+
+    def bar(self, share: float) -> str:
+        """A bar that is full at 1."""
+        cells = round(share * BAR_CELLS)
+        return self.full * cells + self.empty * (BAR_CELLS - cells)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,1 @@
+"""Photos and their labels: opened from any form, checked, split. Needs no torch."""

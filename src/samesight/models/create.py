@@ -1,0 +1,142 @@
+"""Networks by name: torchvision's classifiers, timm's, our own, the user's own. All untrained."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from samesight.errors import InputError, MissingExtra
+from samesight.models.own import create_own, is_own
+from samesight.models.small import Small
+
+__all__ = ["create", "import_timm", "model_names", "option_values", "outputs_of", "source_of"]
+
+OWN_NETWORKS: dict[str, type[nn.Module]] = {"small": Small}
+TIMM_PREFIX = "timm/"
+
+# Torchvision's pretrained GoogLeNet and Inception v3 expect their input re-normalised by the network itself,
+# and it sets this when it loads the weights. Auxiliary heads matter to training from scratch only.
+SPECIAL_OPTIONS: dict[str, dict[str, object]] = {
+    "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": True},
+    "inception_v3": {"transform_input": True, "aux_logits": False, "init_weights": True},
+}
+
+
+def model_names() -> list[str]:
+    """The names that `create` knows without timm: ours, then torchvision's classifiers."""
+    import torchvision
+
+    return [*OWN_NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def source_of(model: str) -> str:
+    """Where `model` comes from: "own file", "timm", "samesight" or "torchvision".
+
+    Raises InputError, with the nearest names, where nobody knows it.
+    """
+    if is_own(model):
+        return "own file"
+    if model.startswith(TIMM_PREFIX):
+        timm = import_timm()
+        name = model.removeprefix(TIMM_PREFIX)
+        if not timm.is_model(name.split(".")[0]):
+            near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+            raise _unknown(model, [TIMM_PREFIX + other for other in near])
+        return "timm"
+    if model in OWN_NETWORKS:
+        return "samesight"
+    names = model_names()
+    if model in names:
+        return "torchvision"
+    simple = {name.replace("_", "").replace("-", ""): name for name in names}
+    near = difflib.get_close_matches(model.lower().replace("_", "").replace("-", ""), simple, n=3, cutoff=0.5)
+    raise _unknown(model, [simple[name] for name in near])
+
+
+def create(model: str, classes: int, *, options: Mapping[str, str] = {}) -> nn.Module:
+    """An untrained network with `classes` outputs.
+
+    `model`: a torchvision classifier's name, `timm/NAME`, `small`, or `path/to/file.py:Name`. `options` are
+    words for its constructor. Raises InputError where the name or an option is wrong.
+    """
+    if classes < 1:
+        raise InputError("a network needs at least one class", found=classes)
+    source = source_of(model)
+    values = option_values(options)
+    if source == "own file":
+        return create_own(model, classes, values)
+    try:
+        if source == "samesight":
+            return OWN_NETWORKS[model](num_classes=classes, **values)
+        if source == "timm":
+            name = model.removeprefix(TIMM_PREFIX)
+            return import_timm().create_model(name, pretrained=False, num_classes=classes, **values)
+        import torchvision
+
+        given = {**SPECIAL_OPTIONS.get(model, {}), **values}
+        return torchvision.models.get_model(model, weights=None, num_classes=classes, **given)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        if not values:
+            raise
+        raise InputError(
+            f"{model} cannot be made with these options",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())}",
+        ) from error
+
+
+def option_values(options: Mapping[str, str]) -> dict[str, Any]:
+    """The options as Python values: numbers, true/false, none, lists; anything else stays a word."""
+    values: dict[str, Any] = {}
+    for name, word in options.items():
+        plain = {"true": "True", "false": "False", "none": "None"}.get(str(word).lower(), str(word))
+        try:
+            values[name] = ast.literal_eval(plain)
+        except (ValueError, SyntaxError):
+            values[name] = word
+    return values
+
+
+def import_timm() -> Any:
+    """The package timm. Raises MissingExtra where it is not installed."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtra("a network of timm", "timm") from error
+    return timm
+
+
+def outputs_of(network: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of what `network` gives for one black picture of (width, height) `size`, without the batch.
+
+    Raises InputError where the network cannot take such a picture.
+    """
+    was_training = network.training
+    network.eval()
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        with torch.inference_mode():
+            out = network(torch.zeros(1, 3, size[1], size[0], device=device))
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise InputError(
+            f"the network cannot take a picture of {size[0]}x{size[1]}",
+            found=" ".join(str(error).split())[:300],
+            fix="another --resize (and --crop)",
+        ) from error
+    finally:
+        network.train(was_training)
+    if not isinstance(out, torch.Tensor):
+        raise InputError("the network gives no plain tensor of logits", found=type(out).__name__)
+    return tuple(out.shape[1:])
+
+
+def _unknown(model: str, near: list[str]) -> InputError:
+    return InputError(
+        f"there is no network named '{model}'",
+        expected="a torchvision classifier, timm/NAME, small, or path/to/file.py:Name",
+        fix=" or ".join(f"--model {name}" for name in near) or "--model mobilenet_v2",
+    )

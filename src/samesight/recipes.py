@@ -1,0 +1,173 @@
+"""Recipes: a whole chain described in one TOML file, with the names its artefacts are to have.
+
+The file's sections are the dataclasses below; a key that is not there is refused, so that a misspelt one
+cannot be silently left out.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from samesight.errors import InputError
+
+__all__ = ["Artefacts", "Network", "Recipe", "read_recipe"]
+
+LIMIT_BYTES = 1 << 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network to fine-tune: its model, what its files are called, and the accuracy that is wanted."""
+
+    model: str
+    file: str
+    target: float | None = None
+    weights: str | None = None
+    epochs: int | None = None
+    head_epochs: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    resize: str | None = None
+    crop: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the photos are split."""
+
+    seed: int = 42
+    test: float = 0.2
+    val: float = 0.1
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """How the networks are written."""
+
+    opset: int = 17
+    batch: str = "dynamic"
+    copies: tuple[str, ...] = ("fp32", "fp16")
+    fp16_input: str = "float32"
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """The name of each thing in the output folder; what has none is not written."""
+
+    notes: str | None = None
+    onnx: str | None = None
+    checkpoint: str | None = None
+    table: str | None = None
+    sample_log: str | None = None
+    samples_per_class: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as its file has it."""
+
+    name: str
+    title: str
+    photos: str | None
+    split: Split
+    networks: tuple[Network, ...]
+    export: Export
+    artefacts: Artefacts
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in `path`. Raises InputError where it is not one."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(LIMIT_BYTES).decode()
+        value = tomllib.loads(text)
+    except OSError as error:
+        raise InputError("cannot read the recipe", where=path, found=error.strerror or error) from error
+    except ValueError as error:  # TOML or UTF-8
+        raise InputError("the recipe is not TOML", where=path, found=error) from error
+    known = {"recipe", "split", "network", "export", "artefacts"}
+    if unknown := sorted(set(value) - known):
+        raise InputError("the recipe has sections that there are not", where=path, found=", ".join(unknown))
+    head = _table(value.get("recipe"), "recipe", path, {"name", "title", "photos"})
+    networks = value.get("network")
+    if not isinstance(networks, list) or not networks:
+        raise InputError(
+            "the recipe names no network", where=path, expected="[[network]] with model and file"
+        )
+    recipe = Recipe(
+        name=_text(head, "name", path),
+        title=_text(head, "title", path),
+        photos=head.get("photos"),
+        split=_section(Split, value.get("split", {}), "split", path),
+        networks=tuple(_section(Network, network, "network", path) for network in networks),
+        export=_section(Export, value.get("export", {}), "export", path),
+        artefacts=_section(Artefacts, value.get("artefacts", {}), "artefacts", path),
+    )
+    _check_names(recipe, path)
+    return recipe
+
+
+def _section(kind: type[T], value: object, name: str, path: Path) -> T:
+    """A section as its dataclass; every value of the type that the field has."""
+    types = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
+    given = _table(value, name, path, set(types))
+    for key, found in given.items():
+        if isinstance(found, list):
+            given[key] = found = tuple(found)
+        allowed = types[key]
+        right = (
+            (isinstance(found, str) and "str" in allowed and "tuple" not in allowed)
+            or (type(found) is int and ("int" in allowed or "float" in allowed))
+            or (isinstance(found, float) and "float" in allowed)
+            or (isinstance(found, tuple) and "tuple" in allowed and all(isinstance(x, str) for x in found))
+        )
+        if not right:
+            raise InputError(
+                f"the recipe's [{name}] {key} is of another kind",
+                where=path,
+                expected=allowed,
+                found=repr(found),
+            )
+    try:
+        return kind(**given)
+    except TypeError as error:  # a required key is missing
+        raise InputError(f"the recipe's [{name}] is not complete", where=path, found=error) from error
+
+
+def _table(value: object, name: str, path: Path, known: set[str]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"the recipe has no [{name}]", where=path)
+    if unknown := sorted(set(value) - known):
+        raise InputError(
+            f"the recipe's [{name}] has keys that there are not",
+            where=path,
+            expected=", ".join(sorted(known)),
+            found=", ".join(unknown),
+        )
+    return dict(value)
+
+
+def _text(table: Mapping[str, Any], key: str, path: Path) -> str:
+    if not isinstance(table.get(key), str):
+        raise InputError(f"the recipe's [recipe] has no {key}", where=path)
+    return str(table[key])
+
+
+def _check_names(recipe: Recipe, path: Path) -> None:
+    """Names of files stay in the output folder, and no two things share one."""
+    files = [network.file for network in recipe.networks]
+    if len(set(files)) < len(files):
+        raise InputError("two networks of the recipe share a file name", where=path, found=", ".join(files))
+    for field in fields(Artefacts):
+        name = getattr(recipe.artefacts, field.name)
+        if isinstance(name, str) and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise InputError("a name in [artefacts] leaves the output folder", where=path, found=name)
+    for name in files:
+        if Path(name).name != name:
+            raise InputError("a network's file is a name, not a path", where=path, found=name)

@@ -1,0 +1,9 @@
+"""Fine-tuning and training: photos to a run folder. Needs torch."""
+
+from __future__ import annotations
+
+from samesight.training.config import TrainConfig
+from samesight.training.run import Run, open_run
+from samesight.training.train import TrainResult, train
+
+__all__ = ["Run", "TrainConfig", "TrainResult", "open_run", "train"]

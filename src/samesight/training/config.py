@@ -1,0 +1,197 @@
+"""What training was asked for, and the plan that follows from it and from the photos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from samesight.data.photos import PhotoOptions
+from samesight.data.prepare import SplitOptions
+from samesight.errors import InputError
+from samesight.pictureoptions import PictureOptions
+
+__all__ = ["Phase", "Plan", "TrainConfig", "make_plan"]
+
+SAMPLERS = ("balanced", "none")
+DEVICES = ("auto", "cpu", "cuda")
+
+# Defaults, each in this one place.
+BATCH = 32
+LR = 1e-3  # of the head and of networks from scratch; AdamW's own default
+HEAD_AGAIN_SHARE = 0.3  # of LR, for the head while the backbone learns: it is nearly there already
+BACKBONE_SHARE = 0.1  # of LR, where BatchNorm keeps the scale of what flows through
+PLAIN_BACKBONE_SHARE = 0.1  # of LR, without BatchNorm (SqueezeNet, VGG, transformers)
+LABEL_SMOOTHING = 0.1  # https://arxiv.org/abs/1512.00567
+WEIGHT_DECAY = 0.01  # AdamW's own default; not on biases and norms
+CLIP_NORM = 1.0
+WARM_UP = 0.1  # of each phase's steps
+IMBALANCE = 1.5  # from this ratio of the largest class to the smallest on, the sampler balances
+CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs next to nothing
+HEAD_EPOCHS = 2
+NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What the user asked for; None where the choice is left to `make_plan`."""
+
+    photos: str | None
+    model: str = "mobilenet_v2"
+    out: Path | None = None
+    weights: str | None = None
+    model_options: Mapping[str, str] = field(default_factory=dict)
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    photo_options: PhotoOptions = field(default_factory=PhotoOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    offline: bool = False
+    epochs: int | None = None
+    head_epochs: int | None = None
+    batch: int | None = None
+    lr: float | None = None
+    seed: int = 42
+    sampler: str | None = None
+    class_weights: bool = False
+    flip: bool = True
+    target: float | None = None
+    resume: bool = False
+    threads: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _at_least("--epochs", self.epochs, 0)
+        _at_least("--head-epochs", self.head_epochs, 0)
+        _at_least("--batch", self.batch, 1)
+        _at_least("--threads", self.threads, 1)
+        if not 0 <= self.seed < 2**31:
+            raise InputError("--seed is a whole number from 0 to 2147483647", found=self.seed)
+        if self.lr is not None and not 0 < self.lr < 10:
+            raise InputError("--lr is a small positive number", found=self.lr, fix=f"--lr {LR}")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise InputError("--target is an accuracy from 0 to 1", found=self.target, fix="--target 0.8")
+        _one_of("--sampler", self.sampler, SAMPLERS)
+        _one_of("--device", self.device, DEVICES)
+        if self.class_weights and self.sampler == "balanced":
+            raise InputError(
+                "a balanced sampler and class weights would each make up for the imbalance, so twice over",
+                fix="only one of --sampler balanced and --class-weights",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that shapes the result, as JSON; not where it goes, nor whether it is resumed."""
+        value = asdict(self)
+        for name in ("out", "resume", "target", "offline", "photo_options", "split"):
+            del value[name]
+        value["photo_options"] = self.photo_options.to_json()
+        value["split"] = asdict(self.split)
+        return value
+
+    def given(self) -> list[str]:
+        """The names of the settings that differ from their defaults, so were chosen by the user."""
+        plain = TrainConfig(photos=None)
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with one set of trained parameters and one schedule."""
+
+    name: str  # "head" or "all"
+    epochs: int
+    lr: float  # the head's, at its peak
+    backbone_lr: float  # 0: frozen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every number that training uses; recorded in run.json."""
+
+    phases: tuple[Phase, ...]
+    batch: int
+    sampler: str
+    class_weights: tuple[float, ...] | None
+    frozen_statistics: bool = False  # of BatchNorm, in every phase
+    label_smoothing: float = LABEL_SMOOTHING
+    weight_decay: float = WEIGHT_DECAY
+    clip_norm: float = CLIP_NORM
+    warm_up: float = WARM_UP
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def at(self, epoch: int) -> tuple[Phase, int]:
+        """The phase that `epoch` (from 0) is in, and the epoch within it."""
+        for phase in self.phases:
+            if epoch < phase.epochs:
+                return phase, epoch
+            epoch -= phase.epochs
+        raise IndexError(epoch)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What the plan needs to know of the network."""
+
+    pretrained: bool
+    has_batch_norm: bool
+    head_can_be_cached: bool
+
+
+def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts) -> Plan:
+    """The plan for `counts[i]` training photos of class i."""
+    lr = LR if config.lr is None else config.lr
+    photos = sum(counts)
+    epochs = config.epochs
+    if not network.pretrained:
+        if config.head_epochs:
+            raise InputError("an untrained network has no phase for its head alone", fix="no --head-epochs")
+        epochs = _scratch_epochs(photos) if epochs is None else epochs
+        phases = [Phase("all", epochs, lr, lr)]
+    else:
+        epochs = _fine_tuning_epochs(photos) if epochs is None else epochs
+        cheap = CACHED_HEAD_EPOCHS if network.head_can_be_cached else HEAD_EPOCHS
+        head_epochs = cheap if config.head_epochs is None else config.head_epochs
+        share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
+        phases = [
+            Phase("head", head_epochs, lr, 0.0),
+            Phase("all", epochs, lr * HEAD_AGAIN_SHARE, lr * share),
+        ]
+    kept = tuple(phase for phase in phases if phase.epochs)
+    if not kept:
+        raise InputError("there are no epochs to train", fix="--epochs 3")
+    sampler = config.sampler
+    if sampler is None:
+        imbalanced = max(counts) >= IMBALANCE * min(counts)
+        sampler = "balanced" if imbalanced and not config.class_weights else "none"
+    weights = tuple(photos / (len(counts) * count) for count in counts) if config.class_weights else None
+    batch = BATCH if config.batch is None else config.batch
+    frozen = network.pretrained and math.ceil(photos / batch) * epochs < NORM_STEPS
+    return Plan(kept, batch, sampler, weights, frozen)
+
+
+def _fine_tuning_epochs(photos: int) -> int:
+    """3 to 20: few photos are seen more often; 345 photos give 10 epochs, 2,100 give 4."""
+    return min(20, max(3, round(185 / math.sqrt(photos))))
+
+
+def _scratch_epochs(photos: int) -> int:
+    """10 to 60: 216 photos give 41 epochs."""
+    return min(60, max(10, round(600 / math.sqrt(photos))))
+
+
+def _at_least(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise InputError(f"{option} is too small", expected=f"at least {least}", found=value)
+
+
+def _one_of(option: str, value: str | None, words: Sequence[str]) -> None:
+    if value is not None and value not in words:
+        raise InputError(f"{option} is none of its words", expected=" or ".join(words), found=value)

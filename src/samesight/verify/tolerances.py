@@ -1,0 +1,117 @@
+"""How far two answers may lie apart and still count as the same: one table, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samesight.errors import InputError
+
+__all__ = ["TOLERANCES", "Tolerance", "tolerance_for"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A named allowance. What is measured may differ by `absolute(scale)`, or must reach `least`."""
+
+    name: str
+    reason: str
+    abs: float = 0.0  # in units of the logits (or of pixels, where the stage gives pixels)
+    rel: float = 0.0  # as a part of the largest absolute value of the reference
+    least: float | None = None  # a share from 0 to 1 that must be reached
+
+    def absolute(self, scale: float) -> float:
+        """The largest difference allowed beside a reference whose largest absolute value is `scale`."""
+        return max(self.abs, self.rel * scale)
+
+    def text(self) -> str:
+        """The allowance as words for a table."""
+        if self.least is not None:
+            return f"at least {self.least * 100:g} %"
+        if not (self.abs or self.rel):
+            return "exact"
+        if not self.abs:
+            return f"relative {self.rel:g}"
+        return f"{self.abs:g}, or {self.rel:g} × largest absolute logit"
+
+
+def _table(*rows: Tolerance) -> dict[str, Tolerance]:
+    return {row.name: row for row in rows}
+
+
+TOLERANCES: dict[str, Tolerance] = _table(
+    Tolerance(
+        "decode",
+        "every decoder of a photo must give the same 8-bit pixels: JPEG by libjpeg-turbo's integer "
+        "transform, the others without loss",
+    ),
+    Tolerance("resize", "the resampler is integer arithmetic on 8-bit pixels, pinned pass by pass"),
+    Tolerance("normalise", "a table of 256 float32 values a channel leaves nothing to rounding"),
+    Tolerance(
+        "fp32",
+        "float32 sums in another order: 2.1e-5 at most was measured, 2.5e-6 of the largest logit (the same "
+        "networks and photos as for fp16, logits up to 51); twice that for larger logits",
+        abs=1e-4,
+        rel=5e-6,
+    ),
+    Tolerance(
+        "fp16",
+        "weights and activations of 11 bits: 0.0087 of the largest logit at most was measured (ResNet-32 and "
+        "ResNet-20 on 1000 CIFAR-10 photos, MobileNetV2 and SqueezeNet 1.1 on 520 of ImageNet, float16 or "
+        "float32 edges); 3.4 times that, for networks that were not",
+        abs=0.02,
+        rel=0.03,
+    ),
+    Tolerance(
+        "golden labels",
+        "golden samples have margins of more than twice every copy's tolerance, so no label may change",
+        least=1.0,
+    ),
+    Tolerance(
+        "label agreement",
+        "with the FP32 copy over photos; a changed label counts only where the FP32 margin is more than "
+        "twice the copy's tolerance, as below it the photo is a toss-up; the rest is for photos whose "
+        "difference is larger than any that was measured",
+        least=0.995,
+    ),
+    Tolerance(
+        "accuracy",
+        "the same photos through the same files: only toss-ups may change, so accuracy stays within half a "
+        "point, or two photos, of what was recorded at export",
+        abs=0.005,
+    ),
+    Tolerance(
+        "layer",
+        "relative L2 distance of one layer's output between two copies of one precision: the same sums in "
+        "the same runtime, with its graph optimisations off",
+        rel=1e-4,
+    ),
+    Tolerance(
+        "layer fp16",
+        "relative L2 distance of one layer's output between a float16 copy and a float32 one: 0.012 at most "
+        "was measured (MobileNetV2, 100 layers; SqueezeNet 1.1 0.0009, ResNet-32 0.002); 2.6 times that",
+        rel=3e-2,
+    ),
+    Tolerance(
+        "parameters",
+        "a layer's weights in two copies of one precision: the same numbers, but for the last bit of a "
+        "folded batch normalisation; as a part of the largest weight",
+        rel=1e-6,
+    ),
+    Tolerance(
+        "parameters fp16",
+        "a layer's weights in a float16 copy and a float32 one: rounding to 11 bits changes them by up to "
+        "0.0005 of the largest; four times that",
+        rel=2e-3,
+    ),
+)
+
+
+def tolerance_for(precision: str, runner: str = "onnxruntime") -> Tolerance:
+    """The tolerance of a copy's logits beside PyTorch's: the runner's own where it has one, else the copy's.
+
+    Raises InputError where the table has none.
+    """
+    for name in (f"{runner} {precision}", precision):
+        if name in TOLERANCES:
+            return TOLERANCES[name]
+    raise InputError(f"there is no tolerance for {precision} copies", expected=", ".join(TOLERANCES))
