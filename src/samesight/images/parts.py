@@ -46,7 +46,8 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15; no
 LONELY = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length: TEM, RST0 … RST7
 EXIF = b"Exif\0\0"
 ORIENTATION_TAG = 0x0112
-NEXT_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # in entropy-coded data
+# In entropy-coded data; to it belong stuffed zeros, restarts, and a stray TEM, which decoders stumble over.
+NEXT_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,13 @@ def _scans(data: bytes, place: int) -> Iterator[bytes]:
         if marker == EOI:
             yield b"\xff\xd9"
             return
-        if marker == 0x01:  # TEM, which stands alone
-            continue
         end = place + int.from_bytes(data[place : place + 2], "big")
         if end < place + 2 or end > len(data):
             raise refusal("truncated", found="the file ends within a segment")
-        yield _kept_segment(data, Segment(marker, place + 2, end))
+        if NEXT_MARKER.match(data, end):
+            yield _kept_segment(data, Segment(marker, place + 2, end))
+        else:  # a scan's header; or damage, since metadata is followed by a marker, and decoders see all of it
+            yield data[found.start() : end]
         place = end
 
 
