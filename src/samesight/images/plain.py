@@ -115,7 +115,7 @@ def _scans(data: bytes, place: int) -> Iterator[bytes]:
             raise refusal("truncated", found="the file ends within a segment")
         if NEXT_MARKER.match(data, end):
             yield _kept_segment(data, Segment(marker, place + 2, end))
-        else:  # a scan's header; or damage, since metadata is followed by a marker, and decoders see all of it
+        else:  # a scan's header; or damage, for metadata is followed by a marker, and decoders see it all
             yield data[found.start() : end]
         place = end
 

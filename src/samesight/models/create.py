@@ -12,11 +12,10 @@ from torch import nn
 
 from samesight.errors import InputError, MissingExtra
 from samesight.models.own import create_own, is_own
-from samesight.models.small import Small
+from samesight.models.shipped import SHIPPED
 
-__all__ = ["create", "import_timm", "model_names", "option_values", "outputs_of", "source_of"]
+__all__ = ["create", "import_timm", "model_names", "near_names", "option_values", "outputs_of", "source_of"]
 
-OWN_NETWORKS: dict[str, type[nn.Module]] = {"small": Small}
 TIMM_PREFIX = "timm/"
 
 # Torchvision's pretrained GoogLeNet and Inception v3 expect their input re-normalised by the network itself,
@@ -31,7 +30,7 @@ def model_names() -> list[str]:
     """The names that `create` knows without timm: ours, then torchvision's classifiers."""
     import torchvision
 
-    return [*OWN_NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
+    return [*SHIPPED, *torchvision.models.list_models(module=torchvision.models)]
 
 
 def source_of(model: str) -> str:
@@ -41,28 +40,44 @@ def source_of(model: str) -> str:
     """
     if is_own(model):
         return "own file"
-    if model.startswith(TIMM_PREFIX):
-        timm = import_timm()
-        name = model.removeprefix(TIMM_PREFIX)
-        if not timm.is_model(name.split(".")[0]):
-            near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-            raise _unknown(model, [TIMM_PREFIX + other for other in near])
-        return "timm"
-    if model in OWN_NETWORKS:
+    if model in SHIPPED:
         return "samesight"
-    names = model_names()
-    if model in names:
+    if model.startswith(TIMM_PREFIX):
+        if import_timm().is_model(model.removeprefix(TIMM_PREFIX).split(".")[0]):
+            return "timm"
+    elif model in model_names():
         return "torchvision"
-    simple = {name.replace("_", "").replace("-", ""): name for name in names}
+    raise InputError(
+        f"there is no network named '{model}'",
+        expected=f"a torchvision classifier, timm/NAME, {', '.join(SHIPPED)}, or path/to/file.py:Name",
+        fix=" or ".join(f"--model {name}" for name in near_names(model)) or "--model mobilenet_v2",
+    )
+
+
+def near_names(model: str) -> list[str]:
+    """Up to three names that `model` may have been meant to be."""
+    if model.startswith(TIMM_PREFIX):
+        name = model.removeprefix(TIMM_PREFIX)
+        near = difflib.get_close_matches(name, import_timm().list_models(), n=3, cutoff=0.5)
+        return [TIMM_PREFIX + other for other in near]
+    simple = {name.replace("_", "").replace("-", ""): name for name in model_names()}
     near = difflib.get_close_matches(model.lower().replace("_", "").replace("-", ""), simple, n=3, cutoff=0.5)
-    raise _unknown(model, [simple[name] for name in near])
+    return [simple[name] for name in near]
 
 
-def create(model: str, classes: int, *, options: Mapping[str, str] = {}) -> nn.Module:
+def create(
+    model: str,
+    classes: int,
+    *,
+    options: Mapping[str, str] = {},
+    size: tuple[int, int] | None = None,
+) -> nn.Module:
     """An untrained network with `classes` outputs.
 
-    `model`: a torchvision classifier's name, `timm/NAME`, `small`, or `path/to/file.py:Name`. `options` are
-    words for its constructor. Raises InputError where the name or an option is wrong.
+    `model`: a torchvision classifier's name, `timm/NAME`, one that ships with Samesight, or
+    `path/to/file.py:Name`. `options` are words for its constructor. `size` is the (width, height) of the
+    pictures, for the networks that are made for one size, where `options` do not give it: `pruned_resnet`,
+    `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
     """
     if classes < 1:
         raise InputError("a network needs at least one class", found=classes)
@@ -70,9 +85,10 @@ def create(model: str, classes: int, *, options: Mapping[str, str] = {}) -> nn.M
     values = option_values(options)
     if source == "own file":
         return create_own(model, classes, values)
+    values = {**_size_option(model, size), **values}
     try:
         if source == "samesight":
-            return OWN_NETWORKS[model](num_classes=classes, **values)
+            return SHIPPED[model].make(num_classes=classes, **values)
         if source == "timm":
             name = model.removeprefix(TIMM_PREFIX)
             return import_timm().create_model(name, pretrained=False, num_classes=classes, **values)
@@ -87,6 +103,15 @@ def create(model: str, classes: int, *, options: Mapping[str, str] = {}) -> nn.M
             f"{model} cannot be made with these options",
             found=f"{type(error).__name__}: {' '.join(str(error).split())}",
         ) from error
+
+
+def _size_option(model: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The option that tells the network its pictures' size; none where it takes any, or nothing is known."""
+    if size is None:
+        return {}
+    if model in SHIPPED:
+        return {"size": size} if SHIPPED[model].has_size else {}
+    return {"image_size": size[0]} if model.startswith("vit_") and size[0] == size[1] else {}
 
 
 def option_values(options: Mapping[str, str]) -> dict[str, Any]:
@@ -133,10 +158,3 @@ def outputs_of(network: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
         raise InputError("the network gives no plain tensor of logits", found=type(out).__name__)
     return tuple(out.shape[1:])
 
-
-def _unknown(model: str, near: list[str]) -> InputError:
-    return InputError(
-        f"there is no network named '{model}'",
-        expected="a torchvision classifier, timm/NAME, small, or path/to/file.py:Name",
-        fix=" or ".join(f"--model {name}" for name in near) or "--model mobilenet_v2",
-    )

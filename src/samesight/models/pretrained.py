@@ -15,13 +15,13 @@ from samesight.models.checkpoints import load_state, open_checkpoint
 from samesight.models.create import TIMM_PREFIX, create, import_timm, source_of
 from samesight.models.download import cached_weights, timm_weights
 from samesight.models.heads import head_layers
+from samesight.models.shipped import SHIPPED
 from samesight.preprocess import Preprocess
 
-__all__ = ["Pretrained", "create_pretrained", "default_preprocess"]
+__all__ = ["Pretrained", "create_pretrained", "default_preprocess", "license_of", "stated_license"]
 
 UNTRAINED = "none"
 IMAGENET_CLASSES = 1000
-SMALL_SIZE = 32  # the pictures that `small` is meant for
 OWN_SIZE = 224  # a network of one's own says nothing about its pictures; this is what most are made for
 
 
@@ -83,7 +83,7 @@ def default_preprocess(model: str, weights: str | Path | None) -> Preprocess:
     """
     source = source_of(model)
     if source == "samesight":
-        return Preprocess(resize=(SMALL_SIZE, SMALL_SIZE), crop=None)
+        return SHIPPED[model].preprocess
     if source == "own file":
         return Preprocess(resize=(OWN_SIZE, OWN_SIZE), crop=None)
     if source == "timm":
@@ -102,19 +102,19 @@ def default_preprocess(model: str, weights: str | Path | None) -> Preprocess:
 def _from_enum(model: str, name: str | None, offline: bool, options: Mapping[str, str]) -> Pretrained:
     chosen = _enum(model).DEFAULT if name is None else _enum(model)[name]
     file = cached_weights(chosen.url, offline=offline)
-    categories = tuple(map(str, chosen.meta["categories"]))
+    labels = _labels(chosen)
     needed = dict(options)
     if model.startswith("vit_"):
         needed.setdefault("image_size", str(chosen.meta["min_size"][0]))
-    network = create(model, len(categories), options=needed)
+    network = create(model, len(labels or ()) or IMAGENET_CLASSES, options=needed)
     checkpoint = open_checkpoint(file)
     load_state(network, checkpoint.state, file)
     return Pretrained(
         network=network,
         preprocess=default_preprocess(model, chosen.name),
         weights=f"{chosen.name} {file.name} sha256:{checkpoint.sha256}",
-        license=_license(chosen),
-        labels=categories,
+        license=license_of(chosen),
+        labels=labels,
         options=needed,
         notes=checkpoint.notes,
     )
@@ -131,7 +131,7 @@ def _from_file(model: str, path: Path, options: Mapping[str, str]) -> Pretrained
     if source_of(model) == "torchvision":
         named = _enum_by_hash(model, path.name)
         if named is not None and checkpoint.sha256.startswith(_hash_in(named.url) or "-"):
-            license, labels = _license(named), tuple(map(str, named.meta["categories"]))
+            license, labels = license_of(named), _labels(named)
     return Pretrained(
         network=network,
         preprocess=default_preprocess(model, path),
@@ -205,16 +205,25 @@ def _enum_by_hash(model: str, file_name: str) -> Any:
     return next((w for w in _enum(model) if digits and _hash_in(w.url) == digits), None)
 
 
+def _labels(weights: Any) -> tuple[str, ...] | None:
+    """The classes of the head; None for VGG-16's weights of features alone, whose head holds no numbers."""
+    return tuple(map(str, weights.meta["categories"])) if weights.meta["categories"] else None
+
+
 def _hash_in(name: str) -> str | None:
     found = re.search(r"-([0-9a-f]{8,})\.\w+$", name)
     return found[1] if found else None
 
 
-def _license(weights: Any) -> str:
-    """What is known: torchvision states a licence for Meta's SWAG weights only."""
-    stated = weights.meta.get("license")
-    if stated:
-        return f"CC-BY-NC-4.0 ({stated})"
+def stated_license(weights: Any) -> str | None:
+    """The licence that torchvision states for its `weights`: for Meta's SWAG only, None for all others."""
+    return "CC-BY-NC-4.0" if weights.meta.get("license") else None
+
+
+def license_of(weights: Any) -> str:
+    """What is known of the licence of torchvision's `weights`, in a sentence."""
+    if stated := stated_license(weights):
+        return f"{stated} ({weights.meta['license']})"
     return "none stated by torchvision (its code: BSD-3-Clause); trained on ImageNet, whose own terms apply"
 
 

@@ -16,7 +16,7 @@ POINTS_WITH_TITLES = 200  # a longer line is drawn without a dot for each of its
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: (x, y) points and the style class, "train" or "held"."""
+    """One line of a chart: (x, y) points and the style class, "train", "held", "ema" or "plain"."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -78,14 +78,15 @@ def line_chart(
     shown: Callable[[float], str],
     *,
     top: float | None = None,
+    bottom: float | None = None,
     mark: tuple[float, str] | None = None,
 ) -> Markup:
-    """Lines over epochs. `shown` writes a value, `top` fixes the upper end, `mark` points at an epoch."""
+    """Lines over epochs. `shown` writes a value, `top` and `bottom` fix an end, `mark` points at an epoch."""
     xs = [x for line in lines for x, _ in line.points] + [
         end for one in phases for end in (one.first, one.last)
     ]
     ys = [y for line in lines for _, y in line.points]
-    marks = ticks(min(ys), max(ys) if top is None else top, 4)
+    marks = ticks(min(ys) if bottom is None else bottom, max(ys) if top is None else top, 4)
     x = Scale(min(xs), max(xs), LEFT + 10, WIDTH - RIGHT - 10)
     y = Scale(marks[0], marks[-1] if top is None else top, HEIGHT - BOTTOM, TOP)
     parts: list[object] = [_phases(phases, x)]

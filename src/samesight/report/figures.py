@@ -77,22 +77,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose confidence lies in (low, high], the first with 0: how many, how sure, how often right."""
+    """Answers whose confidence lies between low and high: how many, how sure, how often right."""
 
     low: float
     high: float
     photos: int
     confidence: float
     accuracy: float
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How far confidence can be believed; bins without photos are left out. `error` is the ECE, 0 to 1."""
-
-    bins: tuple[Bin, ...]
-    photos: int
-    error: float
 
 
 def wilson(right: int, photos: int, z: float = Z95) -> Interval:
@@ -154,35 +145,17 @@ def confused_pairs(matrix: Confusion) -> tuple[Pair, ...]:
     return tuple(sorted(pairs, key=lambda pair: (-pair.count, pair.support, pair.label, pair.predicted)))
 
 
-def reliability(answers: Sequence[Answer], bins: int = 10) -> Reliability | None:
-    """Confidence against accuracy in `bins` of equal width (Guo et al. 2017); None without confidences."""
-    known = [(one.confidence, one.label == one.predicted) for one in answers if one.confidence is not None]
-    if not known:
-        return None
-    confidence = np.array([sure for sure, _ in known], np.float64)
-    right = np.array([hit for _, hit in known], np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    filled = []
-    for at in range(bins):
-        inside = place == at
-        if inside.any():
-            filled.append(
-                Bin(
-                    at / bins,
-                    (at + 1) / bins,
-                    int(inside.sum()),
-                    float(confidence[inside].mean()),
-                    float(right[inside].mean()),
-                )
-            )
-    error = sum(one.photos * abs(one.accuracy - one.confidence) for one in filled) / len(known)
-    return Reliability(tuple(filled), len(known), error)
+def worst_mistakes(answers: Sequence[Answer], limit: int) -> tuple[int, ...]:
+    """The places of the wrong answers that were given most surely, the surest first."""
+    wrong = [at for at, one in enumerate(answers) if one.label != one.predicted]
+    return tuple(sorted(wrong, key=lambda at: (-(answers[at].confidence or 0.0), answers[at].name))[:limit])
 
 
-def worst_mistakes(answers: Sequence[Answer], limit: int) -> tuple[Answer, ...]:
-    """The wrong answers that were given most surely."""
-    wrong = [answer for answer in answers if answer.label != answer.predicted]
-    return tuple(sorted(wrong, key=lambda answer: (-(answer.confidence or 0.0), answer.name))[:limit])
+def least_sure(answers: Sequence[Answer], limit: int) -> tuple[int, ...]:
+    """The places of the right answers that were given least surely, of those whose confidence is known."""
+    sure = {at: one.confidence for at, one in enumerate(answers) if one.confidence is not None}
+    right = [at for at in sure if answers[at].label == answers[at].predicted]
+    return tuple(sorted(right, key=lambda at: (sure[at], answers[at].name))[:limit])
 
 
 def number(value: Any) -> float | None:
@@ -194,13 +167,6 @@ def number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
-
-
-def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Probabilities over the last axis, float64."""
-    shifted = np.asarray(logits, np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float64)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -1,20 +1,18 @@
-"""The charts of the held-out answers: confusion matrix and reliability diagram, as inline SVG."""
+"""The confusion matrix as inline SVG: whole, or of many classes as a picture."""
 
 from __future__ import annotations
 
-from samesight.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, svg
-from samesight.report.figures import Confusion, Reliability, percent
+from samesight.report.charts import WIDTH, svg
+from samesight.report.figures import Confusion, percent
 from samesight.report.markup import Markup, short, tag
 
+NAME = 22  # characters of a class's name at the axes
 
 def matrix_chart(matrix: Confusion) -> Markup:
     """The whole confusion matrix, each row shaded by its share, the counts written in the cells."""
     count = len(matrix.labels)
-    side = 56 if count <= 4 else 46 if count <= 10 else 34 if count <= 18 else 26
-    names = [short(label, 22) for label in matrix.labels]
-    left = 34 + 7.2 * max(len(name) for name in names)
-    # Upright names stand at 45°; the last one leans out over the right edge.
-    lean = 5.2 * max(len(name) for name in names) + 10
+    names = [short(label, NAME) for label in matrix.labels]
+    side, left, lean = _sizes(matrix)
     top = 26 + lean
     rows = matrix.counts.sum(axis=1)
     parts: list[object] = [
@@ -33,7 +31,20 @@ def matrix_chart(matrix: Confusion) -> Markup:
                 _cell(matrix, true, said, int(rows[true]), (left + said * side, top + true * side, side))
             )
     label = f"Confusion matrix of {count} classes, {matrix.right} of {matrix.photos} photos on the diagonal"
-    return svg(left + count * side + lean, top + count * side + 4, label, *parts, class_="matrix")
+    return svg(matrix_width(matrix), top + count * side + 4, label, *parts, class_="matrix")
+
+
+def matrix_width(matrix: Confusion) -> float:
+    """How wide `matrix_chart` is, in pixels."""
+    side, left, lean = _sizes(matrix)
+    return left + len(matrix.labels) * side + lean
+
+
+def _sizes(matrix: Confusion) -> tuple[float, float, float]:
+    """A cell's side, the room for names at the left, and how far upright names, at 45°, lean out."""
+    count, longest = len(matrix.labels), max(len(short(label, NAME)) for label in matrix.labels)
+    side = 56 if count <= 4 else 39 if count <= 10 else 34 if count <= 18 else 26
+    return side, max(88.0, 34 + 7.2 * longest), 5.2 * longest + 10
 
 
 def _cell(matrix: Confusion, true: int, said: int, support: int, place: tuple[float, float, float]) -> Markup:
@@ -83,43 +94,3 @@ def dots_chart(matrix: Confusion) -> Markup:
         )
     label = f"Confusion matrix of {count} classes: {matrix.right} of {matrix.photos} photos on the diagonal"
     return svg(WIDTH, WIDTH, label, *parts)
-
-
-def reliability_chart(found: Reliability) -> Markup:
-    """Bars of accuracy over confidence, with the line on which a well calibrated network would lie."""
-    x, y = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
-    parts: list[object] = []
-    for value in (0.0, 0.25, 0.5, 0.75, 1.0):
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="grid"))
-        parts.append(tag("text", f"{value:.0%}", x=LEFT - 6, y=y(value) + 4, class_="tick end"))
-        parts.append(tag("text", f"{value:.0%}", x=x(value), y=HEIGHT - BOTTOM + 17, class_="tick middle"))
-    for one in found.bins:
-        words = (
-            f"confidence {one.low:.0%} to {one.high:.0%}: {one.photos} photos, "
-            f"{percent(one.accuracy)} right, {percent(one.confidence)} sure on average"
-        )
-        left, right = x(one.low) + 2, x(one.high) - 2
-        bar = tag(
-            "rect",
-            x=left,
-            y=y(one.accuracy),
-            width=right - left,
-            height=max(1.0, y(0) - y(one.accuracy)),
-            rx=2,
-            class_="bar",
-        )
-        above = tag(
-            "text",
-            str(one.photos),
-            x=(left + right) / 2,
-            y=min(y(one.accuracy) - 5, y(0) - 6),
-            class_="tick middle",
-        )
-        parts.append(tag("g", tag("title", words), bar, above, class_="series train"))
-    parts.append(tag("line", x1=x(0), x2=x(1), y1=y(0), y2=y(1), class_="ideal"))
-    parts.append(tag("text", "confidence", x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 5, class_="axis middle"))
-    parts.append(tag("text", "right", x=LEFT - 6, y=12, class_="axis end"))
-    label = (
-        f"Accuracy by confidence of {found.photos} photos; expected calibration error {percent(found.error)}"
-    )
-    return svg(WIDTH, HEIGHT, label, *parts)

@@ -2,62 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
 
+from samesight.report.calibration import Scores, bootstrap_accuracy, judge
 from samesight.report.charts import share_bar
+from samesight.report.confidence import confidence_part
 from samesight.report.figures import (
-    Answer,
     Confusion,
     class_results,
     confused_pairs,
     confusion,
     mean,
     percent,
-    reliability,
     wilson,
-    worst_mistakes,
 )
 from samesight.report.markup import Markup, details, figure, join, section, short, table, tag
-from samesight.report.matrix import dots_chart, matrix_chart, reliability_chart
-from samesight.report.sources import Sources
+from samesight.report.matrix import dots_chart, matrix_chart, matrix_width
+from samesight.report.mistakes import mistakes_part
+from samesight.report.sources import RunFiles, Sources
 
-SMALL_MATRIX = 8  # classes; so small a matrix leaves room for something beside it
+COLUMN = 508  # pixels; a matrix no wider leaves room for something beside it
 WHOLE_MATRIX = 30  # classes; above, the confusion matrix is told by its largest cells
 DOTS_MATRIX = 160  # classes; above, a picture of it shows nothing
 PAIRS = 20
-MISTAKES = 12
+TOP = 5  # answers among which the true class is looked for
 ROWS_OPEN = 40  # rows of a table that is not folded away
 ROWS = 1000
 
 
 def results_section(sources: Sources) -> Markup | None:
     """Results on the held-out part, or None where there is no test_predictions.csv."""
-    answers = sources.run.answers if sources.run is not None else ()
-    if not answers:
+    run = sources.run
+    if run is None or not run.answers:
         return None
-    matrix = confusion(answers, sources.labels)
+    matrix = confusion(run.answers, sources.labels)
+    confidence = judge(run.answers, run.scores, run.predictions)
+    sure = tag("div", tag("h3", "Can its confidence be believed?"), confidence_part(confidence, run.remark))
     return section(
         "results",
         "Results on photos it had never seen",
-        _summary(matrix),
-        *_charts(matrix, answers),
-        tag(
-            "div",
-            tag("div", tag("h3", "Class by class"), _classes(matrix)),
-            tag("div", tag("h3", "The surest mistakes"), _mistakes(answers)),
-            class_="pair" if len(matrix.labels) <= SMALL_MATRIX else None,
-        ),
+        _summary(matrix, run),
+        *_charts(matrix, sure),
+        tag("h3", "Class by class"),
+        _classes(matrix),
+        mistakes_part(sources),
     )
 
 
-def _charts(matrix: Confusion, answers: Sequence[Answer]) -> list[Markup]:
-    """The confusion matrix and the reliability diagram, side by side where there is room."""
+def _charts(matrix: Confusion, sure: Markup) -> list[Markup]:
+    """The confusion matrix and what is known of confidence, side by side where there is room."""
     head = tag("h3", "What was taken for what")
-    sure = tag("div", tag("h3", "Can its confidence be believed?"), _confidence(answers))
     count = len(matrix.labels)
     if count <= WHOLE_MATRIX:
         left = tag("div", head, _whole_matrix(matrix))
-        return [tag("div", left, sure, class_="pair")] if count <= SMALL_MATRIX else [left, sure]
+        return [tag("div", left, sure, class_="pair")] if matrix_width(matrix) <= COLUMN else [left, sure]
     if count > DOTS_MATRIX:
         return [head, _pairs(matrix), sure]
     words = (
@@ -68,7 +66,7 @@ def _charts(matrix: Confusion, answers: Sequence[Answer]) -> list[Markup]:
     return [head, _pairs(matrix), tag("div", whole, sure, class_="pair")]
 
 
-def _summary(matrix: Confusion) -> Markup:
+def _summary(matrix: Confusion, run: RunFiles) -> Markup:
     found = class_results(matrix)
     interval = wilson(matrix.right, matrix.photos)
     largest = max(found, key=lambda one: one.support)
@@ -84,6 +82,29 @@ def _summary(matrix: Confusion) -> Markup:
         f"and F1 {percent(f1)}. Always answering “{short(largest.label)}” would be right on "
         f"{percent(largest.support / matrix.photos)}.",
         f" {unseen} of {len(found)} classes have no photo in this part." if unseen else None,
+        _tops(run.scores, len(matrix.labels)),
+        _grouped(run),
+    )
+
+
+def _tops(scores: Scores | None, classes: int) -> str | None:
+    """How often the true class is among the first few, where there are many more to choose from."""
+    if scores is None or classes <= TOP:
+        return None
+    return f" The true class is among the first {TOP} on {percent(float((scores.rank <= TOP).mean()))}."
+
+
+def _grouped(run: RunFiles) -> str | None:
+    """How sure accuracy is when photos of one group count as alike; None without groups."""
+    groups = [run.groups.get(one.name) for one in run.answers]
+    named = {group for group in groups if group is not None}
+    if not named:
+        return None
+    right = np.array([one.label == one.predicted for one in run.answers], np.bool_)
+    interval = bootstrap_accuracy(right, groups)
+    return (
+        f" Photos of one group are alike and tell less: drawing the {len(named)} groups anew, the rate lies "
+        f"between {percent(interval.low)} and {percent(interval.high)}."
     )
 
 
@@ -160,40 +181,3 @@ def _found(recall: float | None) -> Markup | str:
     if recall is None:
         return "no photos"
     return share_bar([(recall, "train"), (1 - recall, "rest")], 1.0, f"recall {percent(recall)}", 80)
-
-
-def _confidence(answers: Sequence[Answer]) -> Markup:
-    found = reliability(answers)
-    if found is None:
-        return tag("p", "The predictions hold no confidence, so this cannot be said.", class_="note")
-    sure = sum(one.confidence * one.photos for one in found.bins) / found.photos
-    right = sum(one.accuracy * one.photos for one in found.bins) / found.photos
-    lean = "surer than it should be" if sure > right else "less sure than it could be"
-    words = "about as sure as it should be" if abs(sure - right) <= 0.01 else lean
-    caption = (
-        f"How often it was right, by how sure it was; on the dashed line both are equal. The numbers are "
-        f"photos, {found.photos} in all; bars of few photos say little. On average it is "
-        f"{percent(sure)} sure and "
-        f"{percent(right)} right: {words}. Expected calibration error: {percent(found.error)}."
-    )
-    return figure(caption, reliability_chart(found))
-
-
-def _mistakes(answers: Sequence[Answer]) -> Markup:
-    wrong = sum(answer.label != answer.predicted for answer in answers)
-    if not wrong:
-        return tag("p", f"There were none in {len(answers)} photos.")
-    shown = worst_mistakes(answers, MISTAKES)
-    rows = [
-        (
-            tag("span", short(one.name, 90), class_="mono"),
-            short(one.label),
-            short(one.predicted),
-            percent(one.confidence),
-        )
-        for one in shown
-    ]
-    caption = (
-        f"{len(shown)} of {wrong} mistakes, the surest first: often a wrong label, or two things in one photo"
-    )
-    return table(["Photo", "True class", "Taken for", ("Confidence", "number")], rows, caption=caption)

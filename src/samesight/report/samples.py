@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from samesight.bundle import Bundle
-from samesight.report.figures import percent, softmax
+from samesight.report.figures import percent
 from samesight.report.markup import Markup, notice, section, short, tag
 from samesight.report.sources import Sample, Sources
+from samesight.runner import softmax
 
 PICTURES = 60
 PICTURE_PIXELS = 200  # the longer side of a picture in the page
@@ -27,7 +28,7 @@ def golden_section(sources: Sources) -> Markup | None:
     samples = sources.samples
     without = bundle.golden.get("labels_without_sample") or ()
     remarks = []
-    if not bundle.golden.get("publishable"):
+    if sources.pictures and not bundle.golden.get("publishable"):
         remarks.append(
             notice(
                 "open", "These photos are not marked as publishable: keep this page where they may be seen."
@@ -40,13 +41,13 @@ def golden_section(sources: Sources) -> Markup | None:
         return section("golden", "Golden samples", tag("p", "The bundle carries none."), *remarks)
     shown = choose_shown(samples, PICTURES)
     more = f"{len(shown)} of the {len(samples)} are shown. " if len(shown) < len(samples) else ""
+    seen = "The pictures are as the network sees them. " if sources.pictures else ""
     lead = (
         f"{len(samples)} real photos travel with the bundle, with what each stage must make of them, so that "
-        f"any runtime can prove itself. {more}The pictures are as the network sees them; the margin "
-        "is PyTorch’s "
-        "distance in logits between its first answer and its second."
+        f"any runtime can prove itself. {more}{seen}The margin is PyTorch’s distance in logits between its first "
+        "answer and its second."
     )
-    cards = [_card(one, bundle, sources.labels) for one in shown]
+    cards = [_card(one, bundle, sources) for one in shown]
     return section("golden", "Golden samples", *remarks, tag("p", lead), tag("ul", *cards, class_="photos"))
 
 
@@ -61,8 +62,7 @@ def choose_shown(samples: Sequence[Sample], limit: int) -> list[Sample]:
     return [samples[at] for at in sorted(at for _, at in sorted(ranked)[:limit])]
 
 
-def _card(one: Sample, bundle: Bundle, labels: Sequence[str]) -> Markup:
-    address, tiny = picture(bundle.read(one.resized))
+def _card(one: Sample, bundle: Bundle, sources: Sources) -> Markup:
     what = one.label if one.label is not None else f"a photo taken for {one.predicted}"
     margin = f" · margin {one.margin:.3g}" if one.margin is not None else ""
     if one.label is None:
@@ -71,15 +71,17 @@ def _card(one: Sample, bundle: Bundle, labels: Sequence[str]) -> Markup:
         state = tag("p", tag("span", "✓ recognised", class_="good"), margin)
     else:
         state = tag("p", tag("span", f"✗ taken for {short(one.predicted)}", class_="bad"), margin)
-    image = tag(
-        "img", src=address, alt=f"Golden sample {one.id}: {short(what, 80)}", loading="lazy", class_=tiny
-    )
+    image = None
+    if sources.pictures:
+        address, tiny = picture(bundle.read(one.resized))
+        words = f"Golden sample {one.id}: {short(what, 80)}"
+        image = tag("img", src=address, alt=words, loading="lazy", class_=tiny)
     return tag(
         "li",
         image,
         tag("h3", short(what, 60)),
         state,
-        _logits(one, labels),
+        _logits(one, sources.labels),
     )
 
 
@@ -113,9 +115,13 @@ def _logits(one: Sample, labels: Sequence[str]) -> Markup | None:
 
 
 def picture(png: bytes) -> tuple[Markup, str | None]:
-    """A PNG as a small data: address, and the style of a tiny one, which stays a PNG and is not smoothed."""
+    """A PNG as `as_address` gives it."""
     with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
-        image = opened.convert("RGB")
+        return as_address(opened.convert("RGB"))
+
+
+def as_address(image: Image.Image) -> tuple[Markup, str | None]:
+    """An RGB picture as a small data: address, and the style of a tiny one, which is a PNG, not smoothed."""
     side, buffer = max(image.size), io.BytesIO()
     if side <= TINY_PIXELS:
         image.save(buffer, "PNG", optimize=True)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from samesight.errors import InputError
 from samesight.files import read_json
+from samesight.report.calibration import Scores, score
 from samesight.report.figures import Answer, number
+from samesight.report.predictions import FILE, Predictions, read_predictions
 
 if TYPE_CHECKING:
     from samesight.bundle import Bundle
@@ -58,7 +60,17 @@ class RunFiles:
     data: Mapping[str, Any]
     split: Mapping[str, Any]
     labels: tuple[str, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[Answer, ...]  # on the held-out part
+    predictions: Predictions | None = None  # of these very answers
+    scores: Scores | None = None  # a row for each answer
+    remark: str = ""  # why there are no predictions though a file is there
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of each photo that has one, by its name."""
+        items = self.split.get("items")
+        rows = [row for row in items if isinstance(row, Mapping)] if isinstance(items, Sequence) else []
+        return {str(row.get("name")): str(row["group"]) for row in rows if row.get("group") is not None}
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Sources:
     samples: tuple[Sample, ...]
     verification: Verification
     checkpoint_bytes: int | None = None
+    pictures: bool = True  # whether the page may show photos
 
     @property
     def name(self) -> str:
@@ -87,8 +100,8 @@ class Sources:
         return self.run.labels if self.run is not None else ()
 
 
-def read_sources(run: Path | None, bundle: Path | None, out: Path) -> Sources:
-    """The files of `run` and `bundle`.
+def read_sources(run: Path | None, bundle: Path | None, out: Path, *, pictures: bool = True) -> Sources:
+    """The files of `run` and `bundle`; `pictures` says whether a page from them may show photos.
 
     Raises InputError where neither is given, a folder is missing or a file is broken, and BundleError where
     the bundle must not be used.
@@ -108,6 +121,7 @@ def read_sources(run: Path | None, bundle: Path | None, out: Path) -> Sources:
         samples=_samples(opened) if opened is not None else (),
         verification=_verification([place for place in places if place is not None], opened),
         checkpoint_bytes=weights.stat().st_size if weights is not None and weights.is_file() else None,
+        pictures=pictures,
     )
 
 
@@ -121,6 +135,9 @@ def read_run(folder: Path) -> RunFiles:
         labels = list(mapping.values()) if isinstance(mapping, Mapping) else None
     if not _strings(labels):
         labels = sorted({label for answer in answers for label in (answer.label, answer.predicted)})
+    predictions = read_predictions(folder / FILE)
+    belongs = predictions is not None and _belongs(predictions, answers)
+    test = predictions.parts["test"] if predictions is not None and belongs else None
     return RunFiles(
         folder=folder,
         about=about,
@@ -129,7 +146,22 @@ def read_run(folder: Path) -> RunFiles:
         split=split,
         labels=tuple(map(str, labels or ())),
         answers=answers,
+        predictions=predictions if belongs else None,
+        scores=None if test is None else score(test.logits, test.targets),
+        remark="" if predictions is None or belongs else f"{FILE} is of other answers, so it is not used.",
     )
+
+
+def _belongs(predictions: Predictions, answers: Sequence[Answer]) -> bool:
+    """Whether the held-out part of `predictions` holds these very answers in this order."""
+    test = predictions.parts.get("test")
+    if test is None:
+        return False
+    labels = predictions.labels
+    said = test.logits.argmax(axis=1)
+    rows = zip(test.names, test.targets.tolist(), said.tolist(), strict=True)
+    held = [(name, labels[target], labels[guess]) for name, target, guess in rows]
+    return held == [(one.name, one.label, one.predicted) for one in answers]
 
 
 def pick(tree: object, *paths: str) -> Any:

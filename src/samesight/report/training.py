@@ -128,7 +128,7 @@ def _finding(name: str, cases: Sequence[str]) -> Markup:
 
 
 def training_section(sources: Sources) -> Markup | None:
-    """Loss and accuracy of each epoch, or None where there is no run."""
+    """Loss, accuracy, learning rate and time of each epoch, or None where there is no run."""
     run = sources.run
     if run is None:
         return None
@@ -140,31 +140,63 @@ def training_section(sources: Sources) -> Markup | None:
     phases = _phases(rows)
     best = _best(rows, number(pick(run.about, "results.best_epoch")))
     loss, accuracy = _lines(rows, "loss"), _lines(rows, "accuracy")
+    mark = (best[0], f"best {percent(best[1])}") if best else None
     charts = []
     if loss:
-        drawn = line_chart("Loss of each epoch", loss, phases, lambda value: f"{value:.3g}")
+        drawn = line_chart(
+            "Loss of each epoch",
+            loss,
+            phases,
+            lambda value: f"{value:.3g}",
+            mark=None if best is None else (best[0], ""),
+        )
         charts.append(tag("div", tag("h3", "Loss"), drawn))
     if accuracy:
-        mark = (best[0], f"best {percent(best[1])}") if best else None
         drawn = line_chart(
             "Accuracy of each epoch", accuracy, phases, lambda v: f"{100 * v:.4g} %", top=1.0, mark=mark
         )
         charts.append(tag("div", tag("h3", "Accuracy"), drawn))
     caption = (
         "Training photos are altered at random, and the network still learns while they are counted, "
-        "so their "
-        "accuracy may lie below."
+        "so their accuracy may lie below."
     )
-    key = legend(
-        ("train", "training photos"), ("held", "inner validation part, on which the best epoch is chosen")
-    )
+    smoothing = number(pick(run.about, "derived.label_smoothing"))
+    if smoothing:
+        caption += f" Their loss is counted with label smoothing of {smoothing:g}, so it cannot fall to 0."
+    key = [("train", "training photos"), ("held", "inner validation part, on which the best epoch is chosen")]
+    if any(line.style == "ema" for line in (*loss, *accuracy)):
+        key.append(("ema", "the same by the averaged weights (EMA)"))
     return section(
         "training",
         "Training",
         tag("p", _story(rows, phases, best)),
-        figure(caption, key, tag("div", *charts, class_="pair")),
+        figure(caption, legend(*key), tag("div", *charts, class_="pair")),
+        _pace(rows, phases),
         details(f"Show the figures of all {len(rows)} epochs", _history(rows)),
     )
+
+
+def _pace(rows: Sequence[tuple[float, Mapping[str, str]]], phases: Sequence[Phase]) -> Markup | None:
+    """Learning rate and time of each epoch, side by side, as far as they are recorded."""
+    charts = []
+    for key, words, unit in (("lr", "Learning rate", ""), ("seconds", "Time", " s")):
+        points = [(at, value) for at, row in rows if (value := number(row.get(key))) is not None]
+        if points:
+            line = Line(words, tuple(points), "plain")
+            drawn = line_chart(
+                f"{words} of each epoch",
+                [line],
+                phases,
+                lambda value, unit=unit: f"{value:.3g}{unit}",  # type: ignore[misc]  # bound in the loop
+                bottom=0.0,
+            )
+            charts.append(tag("div", tag("h3", words), drawn))
+    if not charts:
+        return None
+    speeds = [value for _, row in rows if (value := number(row.get("images_per_second"))) is not None]
+    speed = f" {min(speeds):.0f} to {max(speeds):.0f} photos a second." if speeds else ""
+    caption = f"The learning rate is that of the epoch’s last step; the time is of learning alone.{speed}"
+    return figure(caption, tag("div", *charts, class_="pair"))
 
 
 def _phases(rows: Sequence[tuple[float, Mapping[str, str]]]) -> list[Phase]:
@@ -180,7 +212,12 @@ def _phases(rows: Sequence[tuple[float, Mapping[str, str]]]) -> list[Phase]:
 
 def _lines(rows: Sequence[tuple[float, Mapping[str, str]]], what: str) -> list[Line]:
     lines = []
-    for key, name, style in (("train", "training", "train"), ("val", "inner validation", "held")):
+    kinds = (
+        ("train", "training", "train"),
+        ("val", "inner validation", "held"),
+        ("ema_val", "averaged weights’ inner validation", "ema"),
+    )
+    for key, name, style in kinds:
         points = [(at, value) for at, row in rows if (value := number(row.get(f"{key}_{what}"))) is not None]
         if points:
             lines.append(Line(f"{name} {what}", tuple(points), style))
@@ -226,12 +263,16 @@ def duration(seconds: float) -> str:
 
 
 def _history(rows: Sequence[tuple[float, Mapping[str, str]]]) -> Markup:
-    wanted = ["epoch", "phase", "lr", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "seconds"]
+    wanted = [
+        *("epoch", "phase", "lr", "train_loss", "val_loss", "ema_val_loss", "train_accuracy", "val_accuracy"),
+        *("ema_val_accuracy", "seconds", "images_per_second"),
+    ]
     heads = [key for key in wanted if any(row.get(key) for _, row in rows)]
     body = [[_history_cell(key, row.get(key, "")) for key in heads] for _, row in rows[:ROWS]]
+    words = {"lr": "Learning rate", "seconds": "Seconds", "images_per_second": "Photos a second"}
     named = [
         (
-            key.replace("_", " ").replace("lr", "learning rate").replace("val", "validation").capitalize(),
+            words.get(key) or key.replace("_", " ").replace("val", "validation").capitalize(),
             _kind(key),
         )
         for key in heads
@@ -249,4 +290,4 @@ def _history_cell(key: str, value: str) -> str:
         return short(value)
     if key.endswith("accuracy"):
         return percent(found, 2)
-    return f"{found:.1f}" if key == "seconds" else f"{found:.4g}"
+    return f"{found:.1f}" if key in ("seconds", "images_per_second") else f"{found:.4g}"
