@@ -32,7 +32,7 @@ from samesight.export.samplelog import LoggedNetwork, write_sample_log  # noqa: 
 from samesight.pictureoptions import PictureOptions  # noqa: E402
 from samesight.preprocess import Preprocess  # noqa: E402
 from samesight.runtime import load  # noqa: E402
-from samesight.training import TrainConfig, train  # noqa: E402
+from samesight.training import AugmentOptions, TrainConfig, train  # noqa: E402
 from samesight.verify.golden import read_golden  # noqa: E402
 
 LABELS = tuple("0123456789")
@@ -65,7 +65,16 @@ class Own(nn.Module):
 def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the small network on digits: a few epochs from scratch."""
     out = tmp_path_factory.mktemp("run") / "digits-small"
-    train(TrainConfig(photos=str(digits), out=out, model="small", flip=False, threads=1, epochs=6))
+    train(
+        TrainConfig(
+            photos=str(digits),
+            out=out,
+            model="small",
+            augment=AugmentOptions(flip=False),
+            threads=1,
+            epochs=6,
+        )
+    )
     return out
 
 

@@ -24,7 +24,7 @@ from samesight.cli import main  # noqa: E402
 from samesight.errors import CheckpointError, InputError, PhotosError  # noqa: E402
 from samesight.models import head_parameters, read_checkpoint  # noqa: E402
 from samesight.pictureoptions import PictureOptions  # noqa: E402
-from samesight.training import TrainConfig, TrainResult, open_run, train  # noqa: E402
+from samesight.training import AugmentOptions, TrainConfig, TrainResult, open_run, train  # noqa: E402
 
 TAILED = """
 import torch
@@ -37,7 +37,8 @@ class Tailed(torch.nn.Sequential):
 
 
 def plain(digits: Path, out: Path, **more: Any) -> TrainConfig:
-    settings: dict[str, Any] = {"model": "small", "flip": False, "threads": 1, "epochs": 2, **more}
+    settings: dict[str, Any] = {"model": "small", "augment": AugmentOptions(flip=False), "threads": 1}
+    settings |= {"epochs": 2, **more}
     return TrainConfig(photos=str(digits), out=out, **settings)
 
 
@@ -99,7 +100,7 @@ def test_best_weights_give_the_accuracy_again(trained: tuple[Path, TrainResult],
 def test_run_folder_holds_what_was_asked_and_derived(trained: tuple[Path, TrainResult]) -> None:
     out, result = trained
     value = json.loads((out / "run.json").read_text())
-    assert {"photos", "model", "lr", "flip", "epochs"} <= set(value["given"])
+    assert {"photos", "model", "lr", "augment", "epochs"} <= set(value["given"])
     assert value["derived"]["phases"] == [{"name": "all", "epochs": 8, "lr": 3e-3, "backbone_lr": 3e-3}]
     assert value["derived"]["sampler"] == "none"
     assert value["machine"]["threads"] == 1

@@ -19,7 +19,7 @@ from samesight.data.prepare import prepare  # noqa: E402
 from samesight.errors import InputError  # noqa: E402
 from samesight.models import create, replace_head  # noqa: E402
 from samesight.preprocess import Preprocess, preprocess, read_photo  # noqa: E402
-from samesight.training.augment import Augmentation  # noqa: E402
+from samesight.training.augment import Augmentation, AugmentOptions  # noqa: E402
 from samesight.training.config import NetworkFacts, Phase, Plan, TrainConfig, make_plan  # noqa: E402
 from samesight.training.dataset import Cache, Part, Parts, batches, epoch_order, open_parts, plain_order  # noqa: E402
 from samesight.training.features import find_head_input  # noqa: E402
@@ -142,7 +142,7 @@ def test_augmented_views_have_the_size_and_only_the_photo_s_colours(
 def test_flip_can_be_turned_off() -> None:
     ramp = np.repeat(np.arange(0, 250, 5, dtype=np.uint8)[None, :, None], 50, 0).repeat(3, 2)
     for flip, wanted in ((True, {True, False}), (False, {True})):
-        make = Augmentation(SPEC, flip)
+        make = Augmentation(SPEC, AugmentOptions(flip=flip))
         views = [make(ramp, np.random.default_rng(seed)) for seed in range(20)]
         assert {bool(view[0, 0, 0] < view[0, -1, 0]) for view in views} == wanted
         assert len(make.describe()) == 1 + flip
@@ -186,7 +186,9 @@ def test_frozen_backbone_is_in_evaluation_mode() -> None:
 
 @pytest.mark.row("T1")
 def test_plan_follows_photos_and_network() -> None:
-    pretrained = NetworkFacts(pretrained=True, has_batch_norm=True, head_can_be_cached=True)
+    pretrained = NetworkFacts(
+        True, has_batch_norm=True, head_can_be_cached=True, size=(224, 224), takes_any_size=True
+    )
     config = TrainConfig(photos="x")
     plan = make_plan(config, [160, 96, 64, 40, 24], pretrained)
     assert [phase.name for phase in plan.phases] == ["head", "all"]
@@ -246,7 +248,7 @@ def test_training_that_diverges_is_stopped() -> None:
     optimiser = torch.optim.AdamW([{"params": list(network.parameters()), "peak": 1.0}])
     learner = Learner(network, optimiser, PLAN, 1, torch.device("cpu"))
     with pytest.raises(InputError, match="no longer a number"):
-        learn(learner, [(torch.full((2, 2), math.nan), torch.tensor([0, 1]))], 0, lambda _: None)
+        learn(learner, [(torch.full((2, 2), math.nan), torch.tensor([0, 1]))], 0, 1, lambda _: None)
 
 
 def test_outputs_in_a_tuple_are_learnt_from() -> None:
@@ -256,5 +258,5 @@ def test_outputs_in_a_tuple_are_learnt_from() -> None:
     network.train()
     optimiser = torch.optim.AdamW([{"params": list(network.parameters()), "peak": 1e-4}])
     learner = Learner(network, optimiser, PLAN, 1, torch.device("cpu"))
-    seen = learn(learner, [(torch.randn(2, 3, 96, 96), torch.tensor([0, 1]))], 0, lambda _: None)
+    seen = learn(learner, [(torch.randn(2, 3, 96, 96), torch.tensor([0, 1]))], 0, 1, lambda _: None)
     assert seen.photos == 2

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
 from samesight.commands import export, train
+from samesight.errors import InputError
 
 if TYPE_CHECKING:
     from samesight.build import Built
@@ -34,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build; the exit code."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("only training runs in several processes", fix="torchrun … -m samesight train")
     train.need_torch()
     from samesight.build import build
     from samesight.progress import say

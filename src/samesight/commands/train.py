@@ -7,6 +7,7 @@ at the end. What is not given is derived from the photos and the network, and wr
   samesight train photos.zip --model mobilenet_v2
   samesight train photos/ --model my_network.py:Net --resize 64x64 --epochs 40
   samesight train --resume --out runs/photos-mobilenet_v2
+  torchrun --standalone --nproc-per-node 2 -m samesight train photos/
 
 Exit code 1: the accuracy that --target asks for was missed.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
 from samesight.data.photos import add_photo_arguments, photo_options
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     _add_learning(parser.add_argument_group("how it learns"))
+    _add_augmentation(parser.add_argument_group("random changes to training photos"))
     add_picture_arguments(parser)
     add_photo_arguments(parser)
     parser.add_argument(
@@ -67,10 +70,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_learning(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=int, metavar="N", help="epochs of the whole network")
+    group.add_argument(
+        "--train",
+        choices=("head", "last-block", "all"),
+        default="all",
+        help="what learns after the head has: nothing, the last block, everything (default: all)",
+    )
+    group.add_argument("--epochs", type=int, metavar="N", help="epochs after the head's (default: 3 to 20)")
     group.add_argument("--head-epochs", type=int, metavar="N", help="epochs of the head alone, before")
     group.add_argument("--batch", type=int, metavar="N", help="photos a step (default: 32)")
-    group.add_argument("--lr", type=float, metavar="RATE", help="learning rate of the head (default: 0.001)")
+    group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step (default: 1)")
+    group.add_argument(
+        "--train-size",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of training pictures (default: 0.7 of inference's in pretrained convolutional "
+        "networks)",
+    )
+    group.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="default: adamw")
+    group.add_argument(
+        "--lr", type=float, metavar="RATE", help="rate of the head (default: 0.001; sgd: 0.01, untrained 0.1)"
+    )
+    group.add_argument(
+        "--schedule", choices=("cosine", "step", "constant"), default="cosine", help="default: cosine"
+    )
+    group.add_argument("--step-every", type=int, metavar="N", help="epochs between the steps down to a tenth")
+    group.add_argument("--weight-decay", type=float, metavar="X", help="default: 0.01; sgd: 0.0005")
+    group.add_argument(
+        "--layer-decay", type=float, default=1.0, metavar="X", help="rate of each block by the next one's"
+    )
+    group.add_argument("--label-smoothing", type=float, default=0.1, metavar="X", help="default: 0.1")
+    group.add_argument("--clip", type=float, default=1.0, metavar="NORM", help="of gradients; 0: off")
+    group.add_argument("--no-average", action="store_true", help="the last weights, not their moving average")
+    group.add_argument(
+        "--amp",
+        choices=("auto", "off", "bfloat16", "float16"),
+        default="auto",
+        help="mixed precision (default: auto, on GPUs)",
+    )
+    group.add_argument("--patience", type=int, metavar="N", help="stop after N epochs without a better one")
     group.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of split and training (default: 42)"
     )
@@ -80,10 +118,30 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         help="draw each class as often (default: balanced where one has 1.5 times another's photos)",
     )
     group.add_argument("--class-weights", action="store_true", help="weigh the loss by class instead")
-    group.add_argument("--no-flip", action="store_true", help="no mirror images (for text, digits, hands)")
     group.add_argument("--target", type=float, metavar="ACCURACY", help="exit with 1 when missed, as 0.8")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    group.add_argument("--tensorboard", action="store_true", help="write RUN/tensorboard too")
+
+
+def _add_augmentation(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--crop-mode",
+        choices=("resized", "padded", "none"),
+        default="resized",
+        help="a random part, resized; the whole, shifted; the whole (default: resized)",
+    )
+    group.add_argument("--no-flip", action="store_true", help="no mirror images (for text, digits, hands)")
+    group.add_argument("--vertical-flip", action="store_true", help="upside down too")
+    group.add_argument(
+        "--color-jitter", default="0,0,0,0", metavar="B,C,S,H", help="as 0.2,0.2,0.2,0.1 (default: none)"
+    )
+    group.add_argument(
+        "--auto-augment", choices=("none", "randaugment", "trivialaugment"), default="none", help="a policy"
+    )
+    group.add_argument("--random-erasing", type=float, default=0.0, metavar="SHARE", help="of the photos")
+    group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA", help="for long runs")
+    group.add_argument("--cutmix", type=float, default=0.0, metavar="ALPHA", help="for long runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
 
     asked = config(args)
     result = train(asked)
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # of torchrun's processes the first one answers
     if args.json:
         print(json.dumps({**result.to_json(), **target_json(result, asked.target)}))
     else:
@@ -131,7 +191,7 @@ def config(args: argparse.Namespace) -> TrainConfig:
     from pathlib import Path
 
     from samesight.data.prepare import SplitOptions
-    from samesight.training import TrainConfig
+    from samesight.training import AugmentOptions, TrainConfig
 
     return TrainConfig(
         photos=args.photos,
@@ -143,19 +203,52 @@ def config(args: argparse.Namespace) -> TrainConfig:
         photo_options=photo_options(args),
         split=SplitOptions(args.seed, args.test, args.val),
         offline=args.offline,
+        augment=AugmentOptions(
+            crop=args.crop_mode,
+            flip=not args.no_flip,
+            vertical_flip=args.vertical_flip,
+            color_jitter=color_jitter(args.color_jitter),
+            policy=args.auto_augment,
+            erasing=args.random_erasing,
+            mixup=args.mixup,
+            cutmix=args.cutmix,
+        ),
+        train=args.train,
         epochs=args.epochs,
         head_epochs=args.head_epochs,
         batch=args.batch,
+        accumulate=args.accumulate,
+        train_size=args.train_size,
+        optimizer=args.optimizer,
         lr=args.lr,
+        schedule=args.schedule,
+        step_every=args.step_every,
+        weight_decay=args.weight_decay,
+        layer_decay=args.layer_decay,
+        label_smoothing=args.label_smoothing,
+        clip=args.clip,
+        average=not args.no_average,
+        amp=args.amp,
+        patience=args.patience,
         seed=args.seed,
         sampler=args.sampler,
         class_weights=args.class_weights,
-        flip=not args.no_flip,
         target=args.target,
         resume=args.resume,
         threads=args.threads,
         device=args.device,
+        tensorboard=args.tensorboard,
     )
+
+
+def color_jitter(words: str) -> tuple[float, float, float, float]:
+    """Brightness, contrast, saturation and hue from `B,C,S,H`. Raises InputError where they are not."""
+    try:
+        brightness, contrast, saturation, hue = map(float, words.split(","))
+    except ValueError as error:
+        fix = "--color-jitter 0.2,0.2,0.2,0.1"
+        raise InputError("--color-jitter wants four numbers", found=words, fix=fix) from error
+    return brightness, contrast, saturation, hue
 
 
 def pairs(words: list[str], option: str, example: str) -> dict[str, str]:

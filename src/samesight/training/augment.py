@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class AugmentOptions:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AugmentOptions:
         """The options from a JSON object. Raises TypeError and KeyError where it is another."""
-        known = {field.name: value[field.name] for field in fields(cls)}
+        known = {one.name: value[one.name] for one in fields(cls)}
         known["color_jitter"] = tuple(known["color_jitter"])
         return cls(**known)
 
@@ -67,7 +67,7 @@ class Augmentation:
     """Random views of photos, as `options` ask, of (width, height) `size`."""
 
     spec: Preprocess
-    options: AugmentOptions = AugmentOptions()
+    options: AugmentOptions = field(default_factory=AugmentOptions)
     train_size: tuple[int, int] | None = None  # where it is not that of inference
 
     @property
@@ -98,8 +98,8 @@ class Augmentation:
         by = f"{width} x {height} ({self.spec.interpolation})"
         lines = {
             "resized": [
-                f"random crop of {SCALE[0]:.0%} to {SCALE[1]:.0%} of the area, aspect ratio {RATIO[0]:.2f} to "
-                f"{RATIO[1]:.2f}, resized to {by}"
+                f"random crop of {SCALE[0]:.0%} to {SCALE[1]:.0%} of the area, aspect ratio {RATIO[0]:.2f} "
+                f"to {RATIO[1]:.2f}, resized to {by}"
             ],
             "padded": [f"random shift of up to {PADDING:.1%} of each side, mirrored at the edges, {by}"],
             "none": [],
@@ -160,7 +160,7 @@ class Augmentation:
         height, width = view.shape[:2]
         for _ in range(ATTEMPTS):
             area = width * height * random.uniform(*ERASED_AREA)
-            ratio = math.exp(random.uniform(*map(math.log, ERASED_RATIO)))
+            ratio = math.exp(random.uniform(math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])))
             w, h = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
             if 0 < w < width and 0 < h < height:
                 left, top = int(random.integers(0, width - w + 1)), int(random.integers(0, height - h + 1))

@@ -12,26 +12,38 @@ from samesight.data.photos import PhotoOptions
 from samesight.data.prepare import SplitOptions
 from samesight.errors import InputError
 from samesight.pictureoptions import PictureOptions
+from samesight.training.augment import AugmentOptions
 
 __all__ = ["Phase", "Plan", "TrainConfig", "make_plan"]
 
 SAMPLERS = ("balanced", "none")
 DEVICES = ("auto", "cpu", "cuda")
+PARTS = ("head", "last-block", "all")
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "step", "constant")
+AMPS = ("auto", "off", "bfloat16", "float16")
 
-# Defaults, each in this one place.
+# Defaults, each in this one place; docs/training.md has the sources.
 BATCH = 32
-LR = 1e-3  # of the head and of networks from scratch; AdamW's own default
+LR = {"adamw": 1e-3, "sgd": 1e-2}  # of the head; AdamW's own default
+SCRATCH_LR = {"adamw": 1e-3, "sgd": 1e-1}  # of networks without pretrained weights
+MOMENTUM = 0.9
 HEAD_AGAIN_SHARE = 0.3  # of LR, for the head while the backbone learns: it is nearly there already
 BACKBONE_SHARE = 0.1  # of LR, where BatchNorm keeps the scale of what flows through
 PLAIN_BACKBONE_SHARE = 0.1  # of LR, without BatchNorm (SqueezeNet, VGG, transformers)
 LABEL_SMOOTHING = 0.1  # https://arxiv.org/abs/1512.00567
-WEIGHT_DECAY = 0.01  # AdamW's own default; not on biases and norms
+WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}  # not on biases and norms
 CLIP_NORM = 1.0
 WARM_UP = 0.1  # of each phase's steps
+STEP_FACTOR = 0.1
 IMBALANCE = 1.5  # from this ratio of the largest class to the smallest on, the sampler balances
 CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs next to nothing
 HEAD_EPOCHS = 2
 NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
+AVERAGE_SHARE = 0.1  # of the phase's steps: how far back the averaged weights look
+SMALLER = 0.7  # of the side at inference: a crop enlarges what it shows (https://arxiv.org/abs/1906.06423)
+SIZE_STEP = 32  # sides of training pictures are multiples of it, since networks halve them five times
+SMALLEST_SIDE = 128  # below, training pictures are not made smaller
 
 
 @dataclass(frozen=True)
@@ -46,33 +58,64 @@ class TrainConfig:
     pictures: PictureOptions = field(default_factory=PictureOptions)
     photo_options: PhotoOptions = field(default_factory=PhotoOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
     offline: bool = False
+    train: str = "all"
     epochs: int | None = None
     head_epochs: int | None = None
     batch: int | None = None
+    accumulate: int = 1
+    train_size: int | None = None  # pixels of the shorter side
+    optimizer: str = "adamw"
     lr: float | None = None
+    schedule: str = "cosine"
+    step_every: int | None = None  # epochs, of the schedule "step"
+    weight_decay: float | None = None
+    layer_decay: float = 1.0
+    label_smoothing: float = LABEL_SMOOTHING
+    clip: float = CLIP_NORM  # 0: off
+    average: bool = True
+    amp: str = "auto"
+    patience: int | None = None
     seed: int = 42
     sampler: str | None = None
     class_weights: bool = False
-    flip: bool = True
     target: float | None = None
     resume: bool = False
     threads: int | None = None
     device: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         _at_least("--epochs", self.epochs, 0)
         _at_least("--head-epochs", self.head_epochs, 0)
         _at_least("--batch", self.batch, 1)
+        _at_least("--accumulate", self.accumulate, 1)
+        _at_least("--train-size", self.train_size, 8)
+        _at_least("--step-every", self.step_every, 1)
+        _at_least("--patience", self.patience, 1)
         _at_least("--threads", self.threads, 1)
         if not 0 <= self.seed < 2**31:
             raise InputError("--seed is a whole number from 0 to 2147483647", found=self.seed)
         if self.lr is not None and not 0 < self.lr < 10:
-            raise InputError("--lr is a small positive number", found=self.lr, fix=f"--lr {LR}")
+            raise InputError("--lr is a small positive number", found=self.lr, fix="--lr 0.001")
         if self.target is not None and not 0 < self.target <= 1:
             raise InputError("--target is an accuracy from 0 to 1", found=self.target, fix="--target 0.8")
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError("--label-smoothing is a share from 0 to below 1", found=self.label_smoothing)
+        if not 0 < self.layer_decay <= 1:
+            raise InputError("--layer-decay is a factor above 0, at most 1", found=self.layer_decay)
+        for option, number in (("--weight-decay", self.weight_decay), ("--clip", self.clip)):
+            if number is not None and not 0 <= number < math.inf:
+                raise InputError(f"{option} is a number from 0 on", found=number)
+        _one_of("--train", self.train, PARTS)
+        _one_of("--optimizer", self.optimizer, OPTIMISERS)
+        _one_of("--schedule", self.schedule, SCHEDULES)
+        _one_of("--amp", self.amp, AMPS)
         _one_of("--sampler", self.sampler, SAMPLERS)
         _one_of("--device", self.device, DEVICES)
+        if self.step_every is not None and self.schedule != "step":
+            raise InputError("--step-every belongs to a schedule in steps", fix="--schedule step")
         if self.class_weights and self.sampler == "balanced":
             raise InputError(
                 "a balanced sampler and class weights would each make up for the imbalance, so twice over",
@@ -98,7 +141,7 @@ class TrainConfig:
 class Phase:
     """A stretch of epochs with one set of trained parameters and one schedule."""
 
-    name: str  # "head" or "all"
+    name: str  # "head", "last-block" or "all"
     epochs: int
     lr: float  # the head's, at its peak
     backbone_lr: float  # 0: frozen
@@ -113,10 +156,18 @@ class Plan:
     sampler: str
     class_weights: tuple[float, ...] | None
     frozen_statistics: bool = False  # of BatchNorm, in every phase
+    train_size: tuple[int, int] | None = None  # width and height, where they are not those of inference
+    accumulate: int = 1
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    step_every: int | None = None
+    layer_decay: float = 1.0
     label_smoothing: float = LABEL_SMOOTHING
-    weight_decay: float = WEIGHT_DECAY
+    weight_decay: float = WEIGHT_DECAY["adamw"]
     clip_norm: float = CLIP_NORM
     warm_up: float = WARM_UP
+    average: bool = False  # of the weights, in the phases after the head's
+    patience: int | None = None
 
     @property
     def epochs(self) -> int:
@@ -143,27 +194,14 @@ class NetworkFacts:
     pretrained: bool
     has_batch_norm: bool
     head_can_be_cached: bool
+    size: tuple[int, int]  # width and height of its pictures at inference
+    takes_any_size: bool  # a convolutional network that pools whatever is left
 
 
 def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts) -> Plan:
     """The plan for `counts[i]` training photos of class i."""
-    lr = LR if config.lr is None else config.lr
     photos = sum(counts)
-    epochs = config.epochs
-    if not network.pretrained:
-        if config.head_epochs:
-            raise InputError("an untrained network has no phase for its head alone", fix="no --head-epochs")
-        epochs = _scratch_epochs(photos) if epochs is None else epochs
-        phases = [Phase("all", epochs, lr, lr)]
-    else:
-        epochs = _fine_tuning_epochs(photos) if epochs is None else epochs
-        cheap = CACHED_HEAD_EPOCHS if network.head_can_be_cached else HEAD_EPOCHS
-        head_epochs = cheap if config.head_epochs is None else config.head_epochs
-        share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
-        phases = [
-            Phase("head", head_epochs, lr, 0.0),
-            Phase("all", epochs, lr * HEAD_AGAIN_SHARE, lr * share),
-        ]
+    phases = _pretrained_phases(config, photos, network) if network.pretrained else _scratch(config, photos)
     kept = tuple(phase for phase in phases if phase.epochs)
     if not kept:
         raise InputError("there are no epochs to train", fix="--epochs 3")
@@ -173,8 +211,76 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
         sampler = "balanced" if imbalanced and not config.class_weights else "none"
     weights = tuple(photos / (len(counts) * count) for count in counts) if config.class_weights else None
     batch = BATCH if config.batch is None else config.batch
-    frozen = network.pretrained and math.ceil(photos / batch) * epochs < NORM_STEPS
-    return Plan(kept, batch, sampler, weights, frozen)
+    epochs = sum(phase.epochs for phase in kept if phase.name != "head")
+    decay = WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay
+    step_every = config.step_every
+    if config.schedule == "step" and step_every is None:
+        step_every = max(1, epochs // 3)
+    return Plan(
+        kept,
+        batch,
+        sampler,
+        weights,
+        frozen_statistics=network.pretrained and math.ceil(photos / batch) * epochs < NORM_STEPS,
+        train_size=_train_size(config, network),
+        accumulate=config.accumulate,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        step_every=step_every,
+        layer_decay=config.layer_decay,
+        label_smoothing=config.label_smoothing,
+        weight_decay=decay,
+        clip_norm=config.clip,
+        average=config.average,
+        patience=config.patience,
+    )
+
+
+def _pretrained_phases(config: TrainConfig, photos: int, network: NetworkFacts) -> list[Phase]:
+    """The head, then what else is to learn (https://arxiv.org/abs/2202.10054)."""
+    lr = LR[config.optimizer] if config.lr is None else config.lr
+    cheap = CACHED_HEAD_EPOCHS if network.head_can_be_cached else HEAD_EPOCHS
+    head_epochs = config.head_epochs
+    if config.train == "head":
+        if config.epochs is not None and head_epochs is not None:
+            raise InputError("with --train head both would be the epochs of the head", fix="no --head-epochs")
+        if head_epochs is None:
+            head_epochs = cheap if config.epochs is None else config.epochs
+        return [Phase("head", head_epochs, lr, 0.0)]
+    epochs = _fine_tuning_epochs(photos) if config.epochs is None else config.epochs
+    share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
+    return [
+        Phase("head", cheap if head_epochs is None else head_epochs, lr, 0.0),
+        Phase(config.train, epochs, lr * HEAD_AGAIN_SHARE, lr * share),
+    ]
+
+
+def _scratch(config: TrainConfig, photos: int) -> list[Phase]:
+    if config.head_epochs:
+        raise InputError("an untrained network has no phase for its head alone", fix="no --head-epochs")
+    if config.train != "all":
+        raise InputError(
+            "an untrained network has to learn in all its layers", found=f"--train {config.train}",
+            fix="--train all, or --weights with trained ones",
+        )  # fmt: skip
+    lr = SCRATCH_LR[config.optimizer] if config.lr is None else config.lr
+    epochs = _scratch_epochs(photos) if config.epochs is None else config.epochs
+    return [Phase("all", epochs, lr, lr)]
+
+
+def _train_size(config: TrainConfig, network: NetworkFacts) -> tuple[int, int] | None:
+    """The (width, height) of training pictures where they differ from those of inference."""
+    shorter = min(network.size)
+    if config.train_size is not None:
+        wanted = config.train_size
+    elif network.pretrained and network.takes_any_size and config.augment.crop == "resized":
+        wanted = max(SMALLEST_SIDE, round(SMALLER * shorter / SIZE_STEP) * SIZE_STEP)
+    else:
+        return None
+    if wanted == shorter or (config.train_size is None and wanted > shorter):
+        return None
+    width, height = (round(side * wanted / shorter) for side in network.size)
+    return width, height
 
 
 def _fine_tuning_epochs(photos: int) -> int:

@@ -6,6 +6,7 @@ an interruption changes what a network is shown.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from samesight.data.split import Split
 from samesight.errors import PhotoError, PhotosError
 from samesight.preprocess import Preprocess, decode, normalise, read_photo, resize, resize_exact
 from samesight.training.augment import Augmentation
+from samesight.training.parallel import ALONE, Ranks
 
 __all__ = ["Cache", "Part", "Parts", "batches", "epoch_order", "open_parts", "plain_order"]
 
@@ -62,6 +64,7 @@ class Part:
     targets: tuple[int, ...]
     spec: Preprocess
     cache: Cache
+    hashes: tuple[str, ...] = ()  # of the photos' files, SHA-256
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,9 +79,10 @@ class Part:
 
     def augmented(self, augmentation: Augmentation, seed: int, epoch: int) -> View:
         """Random views of an epoch, made from photos that are kept in memory a little larger."""
+        spec = augmentation.spec
 
         def view(index: int, place: int) -> NDArray[np.uint8]:
-            pixels = self.cache.get(self.paths[index], lambda path: _shrunk(_decoded(path), self.spec))
+            pixels = self.cache.get(self.paths[index], lambda path: _shrunk(_decoded(path), spec))
             return augmentation(pixels, np.random.default_rng([seed, epoch, place]))
 
         return view
@@ -112,12 +116,18 @@ def open_parts(photos: Photos, split: Split, spec: Preprocess) -> Parts:
         )
     paths = {photo.name: photo.path for photo in photos.items}
     target = {item.name: index[item.label] for item in split.items}
+    hashes = {item.name: item.sha256 for item in split.items}
     caches = {"train": Cache(), "val": Cache(CACHE_LIMIT_BYTES // 4), "test": Cache(0)}
 
     def part(name: str) -> Part:
         names = tuple(split.names(name))
         return Part(
-            names, tuple(paths[n] for n in names), tuple(target[n] for n in names), spec, caches[name]
+            names,
+            tuple(paths[n] for n in names),
+            tuple(target[n] for n in names),
+            spec,
+            caches[name],
+            tuple(hashes[n] for n in names),
         )
 
     parts = Parts(part("train"), part("val"), part("test"), labels)
@@ -140,10 +150,13 @@ def open_parts(photos: Photos, split: Split, spec: Preprocess) -> Parts:
 
 
 def batches(
-    part: Part, view: View, order: Sequence[Sequence[int]], threads: int
+    part: Part, view: View, order: Sequence[Sequence[int]], threads: int, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each list of indices in `order`: pictures (n, 3, h, w) float32 and targets (n,) int64."""
-    places = iter(range(sum(map(len, order))))
+    """For each list of indices in `order`: pictures (n, 3, h, w) float32 and targets (n,) int64.
+
+    Of several processes each gets its share of every batch; the views are those that one would have made.
+    """
+    places = itertools.count()
     queue: deque[tuple[list[Future[NDArray[np.float32]]], Tensor]] = deque()
 
     def picture(index: int, place: int) -> NDArray[np.float32]:
@@ -152,8 +165,9 @@ def batches(
     with ThreadPoolExecutor(threads) as pool:
         try:
             for indices in order:
-                made = [pool.submit(picture, index, next(places)) for index in indices]
-                queue.append((made, torch.tensor([part.targets[index] for index in indices])))
+                shares = ranks.share([(index, next(places)) for index in indices])
+                made = [pool.submit(picture, index, place) for index, place in shares]
+                queue.append((made, torch.tensor([part.targets[index] for index, _ in shares])))
                 if len(queue) > AHEAD:
                     yield _together(*queue.popleft())
             while queue:
@@ -179,9 +193,10 @@ def epoch_order(part: Part, batch: int, sampler: str, seed: int, epoch: int, cla
     return [piece.tolist() for piece in np.array_split(np.array(indices), math.ceil(len(indices) / batch))]
 
 
-def plain_order(count: int, batch: int) -> list[list[int]]:
-    """0 … count-1 in batches of `batch`."""
-    return [list(range(start, min(start + batch, count))) for start in range(0, count, batch)]
+def plain_order(count: int, batch: int, ranks: Ranks = ALONE) -> list[list[int]]:
+    """0 … count-1 in batches of `batch`; of several processes, the share of this one."""
+    mine = ranks.share(range(count))
+    return [list(mine[start : start + batch]) for start in range(0, len(mine), batch)]
 
 
 def _together(made: list[Future[NDArray[np.float32]]], targets: Tensor) -> tuple[Tensor, Tensor]:

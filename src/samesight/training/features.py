@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from samesight.files import cache_folder, write_file
 from samesight.models import head_layers
+from samesight.training.parallel import Ranks
 
-__all__ = ["HeadInput", "features_of", "find_head_input", "mixed"]
+__all__ = ["HeadInput", "backbone_hash", "features_of", "find_head_input", "kept_features", "mixed"]
 
-LIMIT_BYTES = 512 << 20
+LIMIT_BYTES = 512 << 20  # of one run's features
+KEPT_BYTES = 2 << 30  # of all features in the cache; the longest unused go first
 TOLERANCE = 1e-4  # the head alone against the whole network: rounding only
 
 
@@ -60,6 +69,57 @@ def features_of(source: HeadInput, pictures: Iterator[tuple[Tensor, Tensor]], de
     with torch.inference_mode():
         rows = [source(batch.to(device)).cpu() for batch, _ in pictures]
     return torch.cat(rows).clone() if rows else torch.empty(0, source.width)
+
+
+def backbone_hash(source: HeadInput) -> str:
+    """The SHA-256 of everything in the network but its head, and of the version of torch that runs it."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    heads = {id(p) for p in source.head.parameters()}
+    for name, tensor in source.network.state_dict(keep_vars=True).items():
+        if id(tensor) not in heads:
+            digest.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def kept_features(ranks: Ranks, key: str | None, compute: Callable[[], Tensor]) -> Tensor:
+    """The features (n, width) float32 that are kept on disk under `key`, else computed and kept.
+
+    `key` names all that they follow from; None where that is not known, and nothing is kept.
+    """
+    if key is None:
+        return compute()
+    file = cache_folder() / "features" / f"{key}.npy"
+    held = _read(file) if ranks.is_first else None
+    held = ranks.given(held)
+    if held is not None:
+        return held
+    features = compute()
+    if ranks.is_first:
+        stream = io.BytesIO()
+        np.save(stream, features.numpy(), allow_pickle=False)
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
+            write_file(file, stream.getvalue())
+            _forget_oldest(file.parent)
+    return features
+
+
+def _read(file: Path) -> Tensor | None:
+    try:
+        values = np.load(file, allow_pickle=False)
+        os.utime(file)
+    except (OSError, ValueError, EOFError):
+        return None
+    return torch.from_numpy(values)
+
+
+def _forget_oldest(folder: Path) -> None:
+    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
+    total = 0
+    for file in files:
+        total += file.stat().st_size
+        if total > KEPT_BYTES:
+            file.unlink(missing_ok=True)
 
 
 def mixed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from samesight.errors import InputError
@@ -15,7 +16,10 @@ from samesight.preprocess import Preprocess
 from samesight.training.config import NetworkFacts, TrainConfig
 from samesight.training.features import find_head_input
 
-__all__ = ["Start", "network_facts", "open_weights", "with_head"]
+__all__ = ["Start", "fitting_memory_format", "network_facts", "open_weights", "with_head"]
+
+MANY_CONVOLUTIONS = 10  # transformers have one
+POOLED_INPUTS = 8000  # torchvision's widest pooled features are 7392; AlexNet's first Linear has 9216 inputs
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def open_weights(config: TrainConfig) -> Start:
 def with_head(start: Start, config: TrainConfig, classes: int) -> nn.Module:
     """The network with `classes` outputs. Raises InputError where it cannot have them or take the size."""
     if start.pretrained is None:
-        network = create(config.model, classes, options=config.model_options)
+        size = start.preprocess.size
+        network = create(config.model, classes, options=config.model_options, size=size)
         if outputs_of(network, start.preprocess.size) != (classes,):
             replace_head(network, config.model, classes)
     else:
@@ -72,7 +77,51 @@ def network_facts(network: nn.Module, start: Start) -> NetworkFacts:
         pretrained=start.pretrained is not None,
         has_batch_norm=any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()),
         head_can_be_cached=find_head_input(network.eval(), start.preprocess.size) is not None,
+        size=start.preprocess.size,
+        takes_any_size=_takes_any_size(network, start.preprocess.size),
     )
+
+
+def fitting_memory_format(network: nn.Module, size: tuple[int, int]) -> torch.memory_format:
+    """channels_last where the network can learn in it, as convolutions like it; else contiguous.
+
+    Some networks' `.view` breaks on it, so it is tried: one step's way there and back, after which the
+    gradients are removed. `network` must be in evaluation mode.
+    """
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    if convolutions < MANY_CONVOLUTIONS:
+        return torch.contiguous_format
+    device = next(network.parameters()).device
+    picture = torch.zeros(2, 3, size[1], size[0], device=device).to(memory_format=torch.channels_last)
+    learning = [p.requires_grad for p in network.parameters()]
+    network.to(memory_format=torch.channels_last)
+    try:
+        network.requires_grad_(True)
+        network(picture).sum().backward()
+    except RuntimeError:
+        network.to(memory_format=torch.contiguous_format)
+        return torch.contiguous_format
+    finally:
+        network.zero_grad(set_to_none=True)
+        for parameter, learns in zip(network.parameters(), learning, strict=True):
+            parameter.requires_grad_(learns)
+    return torch.channels_last
+
+
+def _takes_any_size(network: nn.Module, size: tuple[int, int]) -> bool:
+    """Whether it is a convolutional network that averages whatever is left of the picture, however large.
+
+    VGG's and AlexNet's many inputs to their first Linear layer stand for places in a picture of one size.
+    """
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    inputs = max((m.in_features for m in network.modules() if isinstance(m, nn.Linear)), default=0)
+    if convolutions < MANY_CONVOLUTIONS or inputs > POOLED_INPUTS:
+        return False
+    try:
+        outputs_of(network, (size[0] - 32, size[1] - 32))
+    except InputError:
+        return False
+    return True
 
 
 def own_file(model: str) -> Path:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from samesight.models import head_parameters
-from samesight.training.config import Phase, Plan
+from samesight.training.blocks import blocks_of, last_block
+from samesight.training.config import MOMENTUM, STEP_FACTOR, Phase, Plan
 
 __all__ = ["freeze", "make_optimiser", "seed_everything", "set_rates"]
 
@@ -18,51 +20,68 @@ EPOCH_STRIDE = 1_000_003  # a prime, so that neighbouring seeds and epochs share
 
 
 def freeze(network: nn.Module, model: str, phase: Phase, plan: Plan) -> None:
-    """Let only the head learn in the head phase, everything in the other, and set the modes for that.
+    """Let the head learn, and with it what the phase is named after, and set the modes for that.
 
-    With a frozen backbone BatchNorm keeps its statistics and dropout is off; a plan may keep the statistics
-    in the other phase too.
+    What is frozen keeps its BatchNorm statistics and drops nothing out; a plan may keep the statistics of
+    what learns too.
     """
-    head = set(head_parameters(network, model))
+    learns = set(head_parameters(network, model))
+    if phase.name == "last-block":
+        learns |= last_block(network, model)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(phase.name == "all" or name in head)
+        parameter.requires_grad_(phase.name == "all" or name in learns)
     network.train(phase.name == "all")
-    if plan.frozen_statistics:
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+    for name, module in network.named_modules():
+        own = [f"{name}.{own}" for own, _ in module.named_parameters()]
+        if phase.name == "last-block" and own and learns.issuperset(own):
+            module.train()
+        if plan.frozen_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
-def make_optimiser(network: nn.Module, model: str, phase: Phase, plan: Plan) -> torch.optim.AdamW:
-    """AdamW over what learns: the head and the backbone at their own rates, no decay on norms and biases."""
-    head = set(head_parameters(network, model))
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def make_optimiser(network: nn.Module, model: str, phase: Phase, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW or SGD over what learns: the head and each block at their own rates.
+
+    The rate falls from block to block towards the input by the plan's layer decay
+    (https://arxiv.org/abs/2106.08254). Norms and biases do not decay.
+    """
+    blocks = blocks_of(network, model)
+    depth = {name: len(blocks) - 1 - place for place, block in enumerate(blocks) for name in block}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name in head, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "peak": phase.lr if in_head else phase.backbone_lr,
-                "lr": 0.0,
-                "weight_decay": plan.weight_decay if decays else 0.0,
-            }
-            for (in_head, decays), parameters in sorted(groups.items())
-        ]
-    )
+            below = depth.get(name)
+            peak = phase.lr if below is None else phase.backbone_lr * plan.layer_decay**below
+            groups.setdefault((peak, parameter.ndim > 1), []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "peak": peak,
+            "lr": 0.0,
+            "weight_decay": plan.weight_decay if decays else 0.0,
+        }
+        for (peak, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(settings, momentum=MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(settings)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, step: int, steps: int, plan: Plan) -> float:
-    """Set each group's rate for `step` of a phase of `steps`; the head's rate.
+def set_rates(optimiser: torch.optim.Optimizer, step: int, steps: int, plan: Plan, epochs: int = 1) -> float:
+    """Set each group's rate for `step` of a phase of `steps` in `epochs`; the head's rate.
 
-    A linear warm-up, then half a cosine to zero (https://arxiv.org/abs/1608.03983).
+    A linear warm-up, then half a cosine to zero (https://arxiv.org/abs/1608.03983), steps down, or nothing.
     """
     warm = max(1, round(steps * plan.warm_up))
     if step < warm:
         share = (step + 1) / warm
-    else:
+    elif plan.schedule == "cosine":
         share = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    elif plan.schedule == "step":
+        assert plan.step_every is not None
+        share = STEP_FACTOR ** (step * epochs // steps // plan.step_every)
+    else:
+        share = 1.0
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
     return float(max(group["lr"] for group in optimiser.param_groups))

@@ -66,7 +66,7 @@ class Run:
         """The network with the best weights, in evaluation mode. Raises InputError, CheckpointError."""
         if is_own(self.model):
             self._check_own_file()
-        network = create(self.model, len(self.labels), options=self.model_options)
+        network = create(self.model, len(self.labels), options=self.model_options, size=self.preprocess.size)
         load_state(network, read_checkpoint(self.checkpoint), self.checkpoint)
         return network.eval()
 

@@ -11,6 +11,7 @@ from samesight.data.prepare import SplitOptions, is_prepared
 from samesight.errors import InputError
 from samesight.models.own import is_own
 from samesight.pictureoptions import PictureOptions
+from samesight.training.augment import AugmentOptions
 from samesight.training.config import TrainConfig
 from samesight.training.run import open_run
 
@@ -23,7 +24,15 @@ PREPARED_FILES = (
     "class_distribution.csv",
     "dataset_preparation_notes.md",
 )
-NEVER_RESUMED = ("out", "resume", "target", "offline", "device", "threads")  # may differ each time
+NEVER_RESUMED = (
+    "out",
+    "resume",
+    "target",
+    "offline",
+    "device",
+    "threads",
+    "tensorboard",
+)  # may differ each time
 
 
 def default_out(config: TrainConfig) -> Path:
@@ -88,6 +97,7 @@ def _resumed(config: TrainConfig, out: Path) -> TrainConfig:
         offline=config.offline,
         device=config.device if config.device != "auto" else recorded.device,
         threads=config.threads or recorded.threads,
+        tensorboard=config.tensorboard or recorded.tensorboard,
     )
 
 
@@ -97,6 +107,7 @@ def _from_json(value: Any, out: Path) -> TrainConfig:
         fields["pictures"] = PictureOptions(**fields["pictures"])
         fields["photo_options"] = PhotoOptions.from_json(fields["photo_options"])
         fields["split"] = SplitOptions(**fields["split"])
+        fields["augment"] = AugmentOptions.from_json(fields["augment"])
         return TrainConfig(**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("run.json is not as Samesight writes it", where=out, found=repr(error)) from error

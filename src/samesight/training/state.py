@@ -10,7 +10,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import Tensor
 from samesight.errors import CheckpointError
 from samesight.files import write_file
 
-__all__ = ["State", "read_last", "write_best", "write_last"]
+__all__ = ["State", "epochs_without_gain", "read_last", "write_best", "write_last"]
 
 FORMAT = "samesight-training-state"
-VERSION = 1
+VERSION = 2
+GAIN = 0.999  # a loss that falls by less has not fallen
 LOSS_SLACK = 1.05  # losses within 5 % are as good as equal
 
 Row = dict[str, Any]
@@ -38,6 +39,8 @@ class State:
     epoch: int = 0
     network: Mapping[str, Tensor] = field(default_factory=dict)
     optimiser: Mapping[str, Any] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)  # of the parameters; empty: there is none
+    ended: str | None = None  # why training ended before all epochs were done
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float | None = None
@@ -68,6 +71,17 @@ class State:
         return True
 
 
+def epochs_without_gain(rows: Sequence[Row]) -> int:
+    """The epochs since validation accuracy last rose above all before, or the loss fell below by 0.1 %."""
+    gained, accuracy, loss = 0, -1.0, math.inf
+    for place, row in enumerate(rows, 1):
+        if row["val_accuracy"] is None or row["val_accuracy"] > accuracy or row["val_loss"] < GAIN * loss:
+            gained = place
+        if row["val_accuracy"] is not None:
+            accuracy, loss = max(accuracy, row["val_accuracy"]), min(loss, row["val_loss"])
+    return len(rows) - gained
+
+
 def write_best(path: Path, network: Mapping[str, Tensor]) -> None:
     """Write a state dict, on the CPU, that `torch.load(path, weights_only=True)` reads anywhere."""
     write_file(path, _saved({name: tensor.detach().cpu() for name, tensor in network.items()}))
@@ -75,7 +89,12 @@ def write_best(path: Path, network: Mapping[str, Tensor]) -> None:
 
 def write_last(path: Path, state: State) -> None:
     """Write everything that training needs to go on."""
-    fields = {**vars(state), "network": dict(state.network), "optimiser": dict(state.optimiser)}
+    fields = {
+        **vars(state),
+        "network": dict(state.network),
+        "optimiser": dict(state.optimiser),
+        "average": dict(state.average),
+    }
     write_file(path, _saved({"format": FORMAT, "format_version": VERSION, **fields}))
 
 

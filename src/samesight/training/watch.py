@@ -14,13 +14,13 @@ __all__ = ["Watch"]
 class Watch:
     """A bar over `photos` photos while the block runs, where a person watches; lines always."""
 
-    def __init__(self, what: str, photos: int) -> None:
-        self.what, self.photos = what, photos
+    def __init__(self, what: str, photos: int, is_heard: bool = True) -> None:
+        self.what, self.photos, self.is_heard = what, photos, is_heard
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Watch:
-        if sys.stderr.isatty():
+        if self.is_heard and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -53,5 +53,5 @@ class Watch:
         """A line that stays."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
-        else:
+        elif self.is_heard:
             say(text)

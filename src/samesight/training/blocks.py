@@ -1,0 +1,58 @@
+"""The blocks that a network is made of, from input to head: what is frozen by depth, or learns slower."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from samesight.models import head_parameters
+
+__all__ = ["blocks_of", "last_block"]
+
+CONTAINER_SHARE = 0.8  # a part with so many of the parameters is no block but holds them
+LAST_SHARE = 0.2  # of the backbone's parameters, at least, are in what is called the last block
+
+
+def blocks_of(network: nn.Module, model: str) -> list[list[str]]:
+    """The names of the backbone's parameters, block by block in the order in which they were registered.
+
+    A block is a child of the innermost part that holds nearly all parameters: ResNet's stem and layers 1 to
+    4, MobileNet's inverted residuals, a transformer's encoder layers.
+    """
+    head = set(head_parameters(network, model))
+    sizes = {name: p.numel() for name, p in network.named_parameters() if name not in head}
+    prefix = ""
+    while True:
+        inner = [name for name in sizes if name.startswith(prefix)]
+        children = dict.fromkeys(prefix + name[len(prefix) :].partition(".")[0] for name in inner)
+        largest = max(children, key=lambda child: _size(sizes, child), default="")
+        part = network.get_submodule(largest) if largest and largest not in sizes else None
+        if part is None or _size(sizes, largest) < CONTAINER_SHARE * sum(sizes.values()):
+            break
+        if not any(True for _ in part.children()):
+            break
+        prefix = f"{largest}."
+    blocks: dict[str, list[str]] = {}
+    for name in sizes:
+        known = next((child for child in children if name.startswith(f"{child}.") or name == child), None)
+        blocks.setdefault(known or name.partition(".")[0], []).append(name)
+    return list(blocks.values())
+
+
+def last_block(network: nn.Module, model: str) -> set[str]:
+    """The names of the parameters of the last blocks that together hold a fifth of the backbone's.
+
+    ResNet's layer 4; the last two of MobileNetV2; the last three encoder layers of ViT-B.
+    """
+    sizes = {name: p.numel() for name, p in network.named_parameters()}
+    blocks = blocks_of(network, model)
+    wanted = LAST_SHARE * sum(sizes[name] for block in blocks for name in block)
+    found: set[str] = set()
+    for block in reversed(blocks):
+        found.update(block)
+        if sum(sizes[name] for name in found) >= wanted:
+            break
+    return found
+
+
+def _size(sizes: dict[str, int], part: str) -> int:
+    return sum(size for name, size in sizes.items() if name == part or name.startswith(f"{part}."))
