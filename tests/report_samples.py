@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from samesight.bundle import BundleInfo, Copy, open_bundle, seal, write_bundle
 from samesight.data.checks import DataReport
+from samesight.data.prepare import prepare
 from samesight.data.split import Split, SplitItem, write_split
 from samesight.files import sha256_bytes, write_json
 from samesight.preprocess import Preprocess, preprocess, read_photo
+from samesight.report.predictions import FILE, PartLogits, write_predictions
 from samesight.verify import verify
 from samesight.verify.golden import Candidate, read_golden, write_golden
 
@@ -108,12 +110,63 @@ def make_run(folder: Path, labels: Sequence[str], *, per_class: int = 20, accura
         "status": "complete",
         "settings": {"seed": 42, "epochs": 12, "batch": 32},
         "given": ["epochs"],
-        "derived": {"augmentation": ["horizontal flip of every other photo, at random"]},
+        "derived": {
+            "augmentation": ["horizontal flip of every other photo, at random"],
+            "label_smoothing": 0.1,
+            "average": True,
+        },
         "machine": {"system": "Linux", "cpus": 2},
         "versions": {"torch": "2.15.0", "numpy": "2.4.0"},
         "results": results,
     }
     write_json(folder / "run.json", about)
+    return folder
+
+
+def make_predictions(run: Path, labels: Sequence[str], *, val: int = 60, temperature: float = 1.0) -> Path:
+    """predictions.npz for the answers of a run: its logits say what they say; as many `val` photos beside."""
+    with (run / "test_predictions.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    order = {label: at for at, label in enumerate(labels)}
+    random = np.random.default_rng(2)
+
+    def part(names: list[str], targets: list[int], said: list[int], sure: list[float]) -> PartLogits:
+        logits = random.normal(0, 0.01, (len(names), len(labels)))
+        for at, (guess, share) in enumerate(zip(said, sure, strict=True)):
+            share = min(max(share, 1.05 / len(labels)), 1 - 1e-6)
+            logits[at, guess] = np.log(share / (1 - share) * max(1, len(labels) - 1)) + 0.1
+        return PartLogits(tuple(names), np.array(targets), (logits * temperature).astype(np.float32))
+
+    test = part(
+        [row["name"] for row in rows],
+        [order[row["label"]] for row in rows],
+        [order[row["predicted"]] for row in rows],
+        [float(row["confidence"]) for row in rows],
+    )
+    parts = {"test": test}
+    if val:
+        said = [at % len(labels) for at in range(val)]
+        sure = random.uniform(0.5, 0.99, val).tolist()
+        right = random.random(val) < sure
+        targets = [at if hit else (at + 1) % len(labels) for at, hit in zip(said, right, strict=True)]
+        parts["val"] = part([f"val/{at}.jpg" for at in range(val)], targets, said, sure)
+    write_predictions(run / FILE, labels, parts)
+    return run / FILE
+
+
+def make_photo_run(folder: Path, photos: Path, *, size: int = 32) -> Path:
+    """A run folder on real photos, split by `prepare`; of each class only the first answer is right."""
+    prepared = prepare(str(photos), out=folder)
+    labels = prepared.photos.labels
+    rows, seen = [], set()
+    for at, item in enumerate(one for one in prepared.split.items if one.part == "test"):
+        right = item.label not in seen
+        seen.add(item.label)
+        said = item.label if right else labels[(labels.index(item.label) + 1) % len(labels)]
+        rows.append((item.name, item.label, said, round(0.95 - 0.01 * at, 4)))
+    write_answers(folder / "test_predictions.csv", rows)
+    spec = Preprocess((size, size), None).to_json()
+    write_json(folder / "run.json", {"model": "small", "labels": list(labels), "preprocess": spec})
     return folder
 
 

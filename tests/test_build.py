@@ -64,6 +64,7 @@ def test_one_command_leaves_a_run_a_proved_bundle_and_a_page(built: Path) -> Non
     files = {path.name for path in built.iterdir()}
     assert {"run.json", "split.json", "history.csv", "history.png", "confusion_matrix.png"} <= files
     assert {"verify.json", "report.html", "dataset_preparation_notes.md", "labels_mapping.json"} <= files
+    assert {"predictions.npz", "per_class.csv", "calibration.json", "reliability.png"} <= files
     bundle = open_bundle(built / "bundle")
     assert [copy.name for copy in bundle.copies] == ["fp32", "fp16"]
     found = json.loads((built / "verify.json").read_text())

@@ -15,13 +15,12 @@ from samesight.report.figures import (
     class_results,
     confused_pairs,
     confusion,
+    least_sure,
     mean,
     mebibytes,
     number,
     percent,
-    reliability,
     scientific,
-    softmax,
     wilson,
     worst_mistakes,
 )
@@ -110,27 +109,14 @@ def test_nothing_is_known_of_no_photos() -> None:
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0.0, 1.0)
 
 
-def test_calibration_error_by_hand() -> None:
-    found = reliability(SIX)
-    assert found is not None
-    # (0.5, 0.6]: 0.55 wrong, 0.6 wrong. (0.8, 0.9]: 0.85 right, 0.9 wrong. (0.9, 1]: 0.95 right, 0.95 right.
-    assert [(one.low, one.photos) for one in found.bins] == [(0.5, 2), (0.8, 2), (0.9, 2)]
-    assert [one.accuracy for one in found.bins] == [0.0, 0.5, 1.0]
-    assert found.error == pytest.approx((2 * 0.575 + 2 * 0.375 + 2 * 0.05) / 6)
-    assert found.photos == 6
-
-
-def test_answers_without_confidence_are_not_calibrated() -> None:
-    assert reliability(answers(("a", "a", None))) is None
-    found = reliability(answers(("a", "a", None), ("a", "a", 0.0), ("a", "b", 1.0)))
-    assert found is not None
-    assert found.photos == 2
-    assert found.error == 1.0
-
-
 def test_the_surest_mistakes_come_first() -> None:
-    found = worst_mistakes(SIX, 2)
-    assert [(one.name, one.confidence) for one in found] == [("5.jpg", 0.9), ("4.jpg", 0.6)]
+    assert worst_mistakes(SIX, 2) == (5, 4)
+    assert worst_mistakes(SIX, 9) == (5, 4, 2)
+
+
+def test_the_least_sure_right_answers_come_first() -> None:
+    assert least_sure(SIX, 2) == (1, 0)
+    assert least_sure(answers(("a", "a", None), ("a", "a", 0.5)), 2) == (1,)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +134,6 @@ def test_the_surest_mistakes_come_first() -> None:
 )
 def test_only_finite_numbers_are_numbers(value: object, found: float | None) -> None:
     assert number(value) == found
-
-
-def test_softmax_of_large_logits() -> None:
-    assert np.allclose(softmax(np.array([1000.0, 1000.0, -1000.0])), [0.5, 0.5, 0.0])
 
 
 def test_numbers_as_people_write_them() -> None:

@@ -15,12 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import HOSTILE, LABELS, make_bundle, make_run, make_verification, write_answers
+from report_samples import (
+    HOSTILE,
+    LABELS,
+    make_bundle,
+    make_predictions,
+    make_run,
+    make_verification,
+    write_answers,
+)
 
 from samesight.bundle import open_bundle
+from samesight.data.split import Split, SplitItem, write_split
 from samesight.errors import BundleChanged, InputError
 from samesight.files import write_json
-from samesight.report import write_report
+from samesight.report import write_report, write_tables
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "path", "polyline"}
 
@@ -169,10 +178,68 @@ def test_figures_are_those_of_the_files(tmp_path: Path) -> None:
     assert "a 2 100.0 % 50.0 % 66.7 %" in results
     assert "b 2 66.7 % 100.0 % 80.0 %" in results
     assert "2.jpg a b 80.0 %" in results
-    # bins (0.5, 0.6], (0.6, 0.7], (0.7, 0.8], (0.8, 0.9], one photo each: off by 0.4, 0.3, 0.8, 0.1
+    # each photo in a bin of its own: off by 0.4, 0.3, 0.8, 0.1
     assert "On average it is 75.0 % sure and 75.0 % right" in results
-    assert "Expected calibration error: 40.0 %" in results
+    assert "ECE, equal width 40.0 % 0.0 to " in results
+    assert "Log loss, Brier score and a temperature need every class’s logit" in results
     assert "Always answering “a” would be right on 50.0 %" in results
+
+
+@pytest.mark.row("T1")
+def test_a_temperature_is_told_beside_what_it_mends(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", LABELS, per_class=80)
+    make_predictions(run, LABELS, val=200, temperature=3.0)
+    assert write_tables(run)
+    found = json.loads((run / "calibration.json").read_text())
+    results = section(read(write_report(run, None, run / "report.html")), "results")
+    value = found["temperature"]["value"]
+    assert f"Measure As trained Temperature {value:.2f}" in results
+    assert f"Dividing the logits by {value:.2f} changes no answer" in results
+    assert "fitted on the 200 photos of the inner validation part" in results
+    assert "Here that helps; the logits of run and bundle are unchanged" in results
+    states = [found["as_trained"], found["with_temperature"]]
+    assert "Log loss (NLL) " + " ".join(f"{one['nll']:.4f}" for one in states) in results
+    assert "Brier score " + " ".join(f"{one['brier']:.4f}" for one in states) in results
+    errors = [one["ece_equal_width"] for one in states]
+    shown = " ".join(
+        f"{100 * one['value']:.1f} % {100 * one['interval_95'][0]:.1f} to {100 * one['interval_95'][1]:.1f} %"
+        for one in errors
+    )
+    assert f"ECE, equal width {shown}" in results
+
+
+def test_where_no_temperature_can_be_told_it_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", LABELS)
+    make_predictions(run, LABELS, val=0)
+    results = section(read(write_report(run, None, run / "report.html")), "results")
+    assert "A temperature needs an inner validation part, which this run does not have." in results
+    make_predictions(run, LABELS, val=1)
+    results = section(read(write_report(run, None, run / "report.html")), "results")
+    assert "No temperature can be told from the 1 photo of the inner validation part" in results
+
+
+def test_groups_make_the_rate_less_certain(tmp_path: Path) -> None:
+    names = [f"p{at // 10}/{at}.jpg" for at in range(100)]
+    rows = [(name, "a", "b" if name < "p3" else "a", 0.9) for name in names]
+    write_answers(tmp_path / "test_predictions.csv", rows)
+    items = tuple(SplitItem(name, "0" * 64, "a", "test", name[:2]) for name in sorted(names))
+    write_split(tmp_path / "split.json", Split(42, 0.2, 0.1, items))
+    results = section(read(write_report(tmp_path, None, tmp_path / "report.html")), "results")
+    assert "drawing the 10 groups anew, the rate lies between" in results
+
+
+@pytest.mark.row("T1")
+def test_training_shows_rate_time_phases_and_the_best_epoch(tmp_path: Path) -> None:
+    page = read(write_report(make_run(tmp_path / "run", LABELS), None, tmp_path / "report.html"))
+    training = section(page, "training")
+    for words in ("Loss", "Accuracy", "Learning rate", "Time"):
+        assert page.text.count(f"<h3>{words}</h3>") == 1
+    assert "12 epochs in 85.2 s: 3 of phase “head”, then 9 of phase “all”." in training
+    assert "best 8" in training
+    assert "label smoothing of 0.1, so it cannot fall to 0" in training
+    assert "the moving average of the weights (EMA) is what is validated" in training
+    assert "of learning alone. 60 photos a second." in training
+    assert "Photos a second" in training
 
 
 @pytest.mark.row("V1")
@@ -237,10 +304,11 @@ def test_an_empty_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "history.csv is missing or empty" in page.words
 
 
-@pytest.mark.parametrize("count", [1, 2, 30, 31, 100, 400])
+@pytest.mark.parametrize("count", [1, 2, 30, 31, 1000])
 def test_few_and_many_classes(tmp_path: Path, count: int) -> None:
     labels = [f"class {at:03}" for at in range(count)]
     run = make_run(tmp_path / "run", labels, per_class=4, accuracy=0.7)
+    make_predictions(run, labels)
     out = write_report(run, None, run / "report.html")
     results = section(read(out), "results")
     assert ("most frequent of" in results) == (count > 30)
@@ -366,6 +434,14 @@ def test_sixty_pictures_at_most_spread_over_the_classes(
     page = read(write_report(None, bundle, tmp_path / "report.html"))
     assert page.tags.count("img") == 60
     assert "60 of the 66 are shown" in section(page, "golden")
+
+
+def test_golden_samples_without_photos(tmp_path: Path, bundle: Path) -> None:
+    page = read(write_report(None, bundle, tmp_path / "report.html", pictures=False))
+    assert page.tags.count("img") == 0
+    golden = section(page, "golden")
+    assert "✓ recognised" in golden or "✗ taken for" in golden
+    assert "not marked as publishable" not in golden
 
 
 def test_the_page_needs_neither_torch_nor_matplotlib(tmp_path: Path, bundle: Path) -> None:

@@ -14,7 +14,7 @@ from samesight.bundle import Bundle, open_bundle
 from samesight.export import ExportOptions, export_run
 from samesight.files import write_json
 from samesight.progress import say
-from samesight.report import write_plots, write_report
+from samesight.report import write_plots, write_report, write_tables
 from samesight.training import TrainConfig, TrainResult, train
 from samesight.verify.proof import held_out, prove
 from samesight.verify.verification import Verification
@@ -55,6 +55,7 @@ def build(config: TrainConfig, options: ExportOptions) -> Built:
     say("Verifying every copy on the golden samples and the held-out photos")
     verification = prove(bundle, photos=held_out(run, bundle.labels))
     write_json(run / "verify.json", verification.to_json())
+    write_tables(run)
     write_plots(run)
     report = write_report(run, bundle.folder, run / "report.html")
     return Built(training, bundle, verification, report)

@@ -19,6 +19,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from samesight.commands.report import beside
 from samesight.data.photos import add_photo_arguments, photo_options
 from samesight.errors import InputError, MissingExtra
 from samesight.pictureoptions import add_picture_arguments, picture_options
@@ -147,12 +148,15 @@ def _add_augmentation(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, print the result; 1 where the target was missed."""
     need_torch()
+    from samesight.report import write_report
     from samesight.training import train
 
     asked = config(args)
     result = train(asked)
     if os.environ.get("RANK", "0") != "0":
         return 0  # of torchrun's processes the first one answers
+    write_report(result.run, None, result.run / "report.html")
+    beside(result.run, photos=True)
     if args.json:
         print(json.dumps({**result.to_json(), **target_json(result, asked.target)}))
     else:
@@ -277,6 +281,7 @@ def _table(result: TrainResult) -> str:
             f"best of {result.epochs} epochs: {result.best_epoch}; {result.cpu_seconds:.0f} CPU seconds, "
             f"{result.wall_seconds:.0f} seconds",
             f"run folder: {result.run}",
+            f"report: {result.run / 'report.html'}",
             f"next: samesight export {result.run} --out {result.run}/bundle",
         ]
     )

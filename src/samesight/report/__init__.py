@@ -13,7 +13,7 @@ __all__ = ["write_plots", "write_report", "write_tables"]
 def write_report(run: Path | None, bundle: Path | None, out: Path, *, pictures: bool = True) -> Path:
     """`out`, written as one self-contained HTML page from a run folder, a bundle, or both.
 
-    The page loads nothing, and its size is bounded: at most 78 pictures of about 10 KB, tables of at most
+    The page loads nothing, and its size is bounded: at most 80 pictures of about 10 KB, tables of at most
     1000 rows, lists of at most 20 names, and texts cut at a few hundred characters; 0.1 to 2 MB in practice.
     Without `pictures` it shows no photo. A verify.json is looked for in the run folder, beside the bundle,
     and beside `out`; one that is about another bundle is not used, and the page says so.

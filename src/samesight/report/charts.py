@@ -16,7 +16,7 @@ POINTS_WITH_TITLES = 200  # a longer line is drawn without a dot for each of its
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: (x, y) points and the style class, "train", "held", "ema" or "plain"."""
+    """One line of a chart: (x, y) points and the style class, "train", "held" or "plain"."""
 
     name: str
     points: tuple[tuple[float, float], ...]

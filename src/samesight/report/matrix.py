@@ -8,6 +8,7 @@ from samesight.report.markup import Markup, short, tag
 
 NAME = 22  # characters of a class's name at the axes
 
+
 def matrix_chart(matrix: Confusion) -> Markup:
     """The whole confusion matrix, each row shaded by its share, the counts written in the cells."""
     count = len(matrix.labels)

@@ -179,6 +179,8 @@ def _copies(sources: Sources) -> Markup:
 
 def _verification(sources: Sources) -> Markup:
     found = sources.verification
+    if sources.bundle is None and not found.report:
+        return _tile("Verification", "nothing to verify", "Export comes first", words=True)
     if found.ok is None:
         return _tile("Verification", tag("span", "– not verified", class_="open"), found.remark, words=True)
     runners = found.report.get("runners")

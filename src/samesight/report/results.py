@@ -22,6 +22,7 @@ from samesight.report.mistakes import mistakes_part
 from samesight.report.sources import RunFiles, Sources
 
 COLUMN = 508  # pixels; a matrix no wider leaves room for something beside it
+SHORT_TABLE = 12  # classes whose table fits under the matrix
 WHOLE_MATRIX = 30  # classes; above, the confusion matrix is told by its largest cells
 DOTS_MATRIX = 160  # classes; above, a picture of it shows nothing
 PAIRS = 20
@@ -43,27 +44,30 @@ def results_section(sources: Sources) -> Markup | None:
         "Results on photos it had never seen",
         _summary(matrix, run),
         *_charts(matrix, sure),
-        tag("h3", "Class by class"),
-        _classes(matrix),
         mistakes_part(sources),
     )
 
 
 def _charts(matrix: Confusion, sure: Markup) -> list[Markup]:
-    """The confusion matrix and what is known of confidence, side by side where there is room."""
+    """Confusions, each class and what is known of confidence, side by side where there is room."""
     head = tag("h3", "What was taken for what")
+    classes = join([tag("h3", "Class by class"), _classes(matrix)])
     count = len(matrix.labels)
     if count <= WHOLE_MATRIX:
-        left = tag("div", head, _whole_matrix(matrix))
-        return [tag("div", left, sure, class_="pair")] if matrix_width(matrix) <= COLUMN else [left, sure]
+        whole = join([head, _whole_matrix(matrix)])
+        if matrix_width(matrix) > COLUMN:
+            return [whole, sure, classes]
+        if count <= SHORT_TABLE:
+            return [tag("div", tag("div", whole, classes), sure, class_="pair")]
+        return [tag("div", tag("div", whole), sure, class_="pair"), classes]
     if count > DOTS_MATRIX:
-        return [head, _pairs(matrix), sure]
+        return [head, _pairs(matrix), sure, classes]
     words = (
         f"All {count} classes: rows are true classes from top to bottom, columns what they were taken for. "
         "Blue is right, orange wrong; hold the pointer over a square to read it."
     )
     whole = tag("div", tag("h3", "All confusions at once"), figure(words, dots_chart(matrix)))
-    return [head, _pairs(matrix), tag("div", whole, sure, class_="pair")]
+    return [head, _pairs(matrix), tag("div", whole, sure, class_="pair"), classes]
 
 
 def _summary(matrix: Confusion, run: RunFiles) -> Markup:
@@ -96,7 +100,7 @@ def _tops(scores: Scores | None, classes: int) -> str | None:
 
 def _grouped(run: RunFiles) -> str | None:
     """How sure accuracy is when photos of one group count as alike; None without groups."""
-    groups = [run.groups.get(one.name) for one in run.answers]
+    groups = run.groups
     named = {group for group in groups if group is not None}
     if not named:
         return None

@@ -44,8 +44,8 @@ def golden_section(sources: Sources) -> Markup | None:
     seen = "The pictures are as the network sees them. " if sources.pictures else ""
     lead = (
         f"{len(samples)} real photos travel with the bundle, with what each stage must make of them, so that "
-        f"any runtime can prove itself. {more}{seen}The margin is PyTorch’s distance in logits between its first "
-        "answer and its second."
+        f"any runtime can prove itself. {more}{seen}The margin is PyTorch’s distance in logits between its "
+        "first answer and its second."
     )
     cards = [_card(one, bundle, sources) for one in shown]
     return section("golden", "Golden samples", *remarks, tag("p", lead), tag("ul", *cards, class_="photos"))

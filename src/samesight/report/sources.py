@@ -66,11 +66,12 @@ class RunFiles:
     remark: str = ""  # why there are no predictions though a file is there
 
     @property
-    def groups(self) -> dict[str, str]:
-        """The group of each photo that has one, by its name."""
+    def groups(self) -> tuple[str | None, ...]:
+        """The group of each answer's photo, where it has one."""
         items = self.split.get("items")
         rows = [row for row in items if isinstance(row, Mapping)] if isinstance(items, Sequence) else []
-        return {str(row.get("name")): str(row["group"]) for row in rows if row.get("group") is not None}
+        named = {str(row.get("name")): str(row["group"]) for row in rows if row.get("group") is not None}
+        return tuple(named.get(one.name) for one in self.answers)
 
 
 @dataclass(frozen=True)

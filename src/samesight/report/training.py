@@ -163,9 +163,9 @@ def training_section(sources: Sources) -> Markup | None:
     smoothing = number(pick(run.about, "derived.label_smoothing"))
     if smoothing:
         caption += f" Their loss is counted with label smoothing of {smoothing:g}, so it cannot fall to 0."
+    if pick(run.about, "derived.average") is True:
+        caption += " After the head’s epochs, the moving average of the weights (EMA) is what is validated."
     key = [("train", "training photos"), ("held", "inner validation part, on which the best epoch is chosen")]
-    if any(line.style == "ema" for line in (*loss, *accuracy)):
-        key.append(("ema", "the same by the averaged weights (EMA)"))
     return section(
         "training",
         "Training",
@@ -187,16 +187,20 @@ def _pace(rows: Sequence[tuple[float, Mapping[str, str]]], phases: Sequence[Phas
                 f"{words} of each epoch",
                 [line],
                 phases,
-                lambda value, unit=unit: f"{value:.3g}{unit}",  # type: ignore[misc]  # bound in the loop
+                lambda value, unit=unit: f"{value:.3g}{unit}".replace("e-0", "e-"),  # type: ignore[misc]  # bound in the loop
                 bottom=0.0,
             )
             charts.append(tag("div", tag("h3", words), drawn))
     if not charts:
         return None
     speeds = [value for _, row in rows if (value := number(row.get("images_per_second"))) is not None]
-    speed = f" {min(speeds):.0f} to {max(speeds):.0f} photos a second." if speeds else ""
+    speed = f" {_range(min(speeds), max(speeds))} photos a second." if speeds else ""
     caption = f"The learning rate is that of the epoch’s last step; the time is of learning alone.{speed}"
     return figure(caption, tag("div", *charts, class_="pair"))
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
 
 
 def _phases(rows: Sequence[tuple[float, Mapping[str, str]]]) -> list[Phase]:
@@ -212,12 +216,7 @@ def _phases(rows: Sequence[tuple[float, Mapping[str, str]]]) -> list[Phase]:
 
 def _lines(rows: Sequence[tuple[float, Mapping[str, str]]], what: str) -> list[Line]:
     lines = []
-    kinds = (
-        ("train", "training", "train"),
-        ("val", "inner validation", "held"),
-        ("ema_val", "averaged weights’ inner validation", "ema"),
-    )
-    for key, name, style in kinds:
+    for key, name, style in (("train", "training", "train"), ("val", "inner validation", "held")):
         points = [(at, value) for at, row in rows if (value := number(row.get(f"{key}_{what}"))) is not None]
         if points:
             lines.append(Line(f"{name} {what}", tuple(points), style))
@@ -264,8 +263,8 @@ def duration(seconds: float) -> str:
 
 def _history(rows: Sequence[tuple[float, Mapping[str, str]]]) -> Markup:
     wanted = [
-        *("epoch", "phase", "lr", "train_loss", "val_loss", "ema_val_loss", "train_accuracy", "val_accuracy"),
-        *("ema_val_accuracy", "seconds", "images_per_second"),
+        *("epoch", "phase", "lr", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "seconds"),
+        "images_per_second",
     ]
     heads = [key for key in wanted if any(row.get(key) for _, row in rows)]
     body = [[_history_cell(key, row.get(key, "")) for key in heads] for _, row in rows[:ROWS]]
