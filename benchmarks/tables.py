@@ -1,4 +1,4 @@
-"""Write the README's tables from benchmarks/real_photos.json; `--check` fails where they differ from it."""
+"""Write the README's tables from benchmarks/*.json; `--check` fails where they differ from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 START, END = "<!-- figures: written by benchmarks/tables.py -->", "<!-- /figures -->"
+RACE_START, RACE_END = "<!-- race: written by benchmarks/tables.py -->", "<!-- /race -->"
 
 
 def share(value: float | None) -> str:
@@ -94,11 +95,60 @@ def tables() -> str:
     )
 
 
+def raced(rows: list[dict]) -> list[str]:
+    """The rows of who trained what, how well and for how much."""
+    lines = [
+        "| photos | trained by | held-out accuracy (95 %) | CPU s | × samesight's | wall s | memory, GB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    own = {row["photos"]: row["cpu_seconds"] for row in rows if row["contender"] == "samesight"}
+    for row in rows:
+        low, high = row["test_interval_95"]
+        cells = (
+            f"{row['photos']} ({row['test_photos']} held out)",
+            row["title"],
+            f"{share(row['test_accuracy'])} ({100 * low:.1f}–{100 * high:.1f})",
+            f"{row['cpu_seconds']:.0f}",
+            f"{row['cpu_seconds'] / own[row['photos']]:.1f}" if row["photos"] in own else "–",
+            f"{row['wall_seconds']:.0f}",
+            f"{row['peak_memory_bytes'] / 1e9:.1f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def race() -> str:
+    """The Markdown between the two marks of the race."""
+    rows = json.loads((HERE / "training_race.json").read_text())["rows"]
+    packages = {name: number for row in rows for name, number in row["packages"].items()}
+    named = [name for name in ("torch", "fastai", "ultralytics") if name in packages]
+    versions = ", ".join(f"{name} {packages[name]}" for name in named)
+    loads = [row["load_average_after"][1] for row in rows]
+    machine = rows[0]["machine"]
+    return "\n".join(
+        [
+            RACE_START,
+            f"The same photos, split, `{rows[0]['model']}` weights and {machine['cores']} cores for all:",
+            "",
+            *raced(rows),
+            "",
+            "One run each. CPU seconds are those of all processes, from start to answer; the machine was",
+            f"shared (load average {min(loads):.1f} to {max(loads):.1f}), so wall seconds say little.",
+            f"Python {machine['python']}, {versions}. Curves, loads and dates are in",
+            "`benchmarks/training_race.json`, made by `benchmarks/training_race.py`.",
+            RACE_END,
+        ]
+    )
+
+
 def main() -> int:
-    text = README.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    new = before + tables() + after
+    text = new = README.read_text()
+    for start, end, made in ((START, END, tables), (RACE_START, RACE_END, race)):
+        if start not in text or end not in text:
+            print(f"README.md lacks the marks {start} and {end}")
+            return 1
+        before, _, rest = new.partition(start)
+        new = before + made() + rest.partition(end)[2]
     if "--check" in sys.argv:
         if new != text:
             print("README.md's tables are not what the figures say; run: python benchmarks/tables.py")

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("demo", "the main job on embedded data, in a few minutes"),
     "build": ("build", "photos to a verified bundle, in one go"),
     "data": ("data", "read photos, check them, split them, write what was found"),
+    "models": ("models", "pretrained networks: accuracy against cost; layers and a picture of one"),
     "train": ("train", "fine-tune a pretrained network on photos"),
     "export": ("export", "turn a run, or a checkpoint trained elsewhere, into a bundle"),
     "verify": ("verify", "prove that every copy in a bundle still gives the same answer"),

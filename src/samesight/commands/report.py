@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
 
     photos, files = not args.no_photos, []
     if (args.folder / "bundle.json").is_file():
-        beside = args.folder.resolve().parent / f"{args.folder.resolve().name}-report.html"
-        page = write_report(None, args.folder, args.out or beside, pictures=photos)
+        default = args.folder.resolve().parent / f"{args.folder.resolve().name}-report.html"
+        page = write_report(None, args.folder, args.out or default, pictures=photos)
     elif (args.folder / "run.json").is_file():
         own = args.folder / "bundle"
         bundle = args.bundle or (own if own.is_dir() else None)
         page = write_report(args.folder, bundle, args.out or args.folder / "report.html", pictures=photos)
-        files = [] if args.out else beside(args.folder, photos)
+        files = [] if args.out else beside(args.folder, photos=photos)
     else:
         raise InputError(
             "there is neither a run nor a bundle",
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def beside(folder: Path, photos: bool) -> list[Path]:
+def beside(folder: Path, *, photos: bool) -> list[Path]:
     """The tables and, where matplotlib is there, the pictures of a run, written into its folder."""
     from samesight.errors import MissingExtra
     from samesight.progress import say

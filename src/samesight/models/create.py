@@ -67,40 +67,45 @@ def near_names(model: str) -> list[str]:
 
 def create(
     model: str,
-    classes: int,
+    classes: int | None,
     *,
     options: Mapping[str, str] = {},
     size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """An untrained network with `classes` outputs.
+    """An untrained network with `classes` outputs; None: as many as it has when nothing is said.
 
     `model`: a torchvision classifier's name, `timm/NAME`, one that ships with Samesight, or
     `path/to/file.py:Name`. `options` are words for its constructor. `size` is the (width, height) of the
     pictures, for the networks that are made for one size, where `options` do not give it: `pruned_resnet`,
     `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
     """
-    if classes < 1:
+    if classes is not None and classes < 1:
         raise InputError("a network needs at least one class", found=classes)
     source = source_of(model)
     values = option_values(options)
     if source == "own file":
         return create_own(model, classes, values)
+    if classes is not None and "num_classes" in values:
+        raise InputError("the labels say how many classes there are", found="--model-arg num_classes")
     values = {**_size_option(model, size), **values}
+    if classes is not None:
+        values["num_classes"] = classes
     try:
         if source == "samesight":
-            return SHIPPED[model].make(num_classes=classes, **values)
+            return SHIPPED[model].make(**values)
         if source == "timm":
             name = model.removeprefix(TIMM_PREFIX)
-            return import_timm().create_model(name, pretrained=False, num_classes=classes, **values)
+            return import_timm().create_model(name, pretrained=False, **values)
         import torchvision
 
         given = {**SPECIAL_OPTIONS.get(model, {}), **values}
-        return torchvision.models.get_model(model, weights=None, num_classes=classes, **given)
+        return torchvision.models.get_model(model, weights=None, **given)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        if not values:
+        if not options and size is None:
             raise
+        for_size = f"for pictures of {size[0]}x{size[1]}" if size and not options else "with these options"
         raise InputError(
-            f"{model} cannot be made with these options",
+            f"{model} cannot be made {for_size}",
             found=f"{type(error).__name__}: {' '.join(str(error).split())}",
         ) from error
 
@@ -157,4 +162,3 @@ def outputs_of(network: nn.Module, size: tuple[int, int]) -> tuple[int, ...]:
     if not isinstance(out, torch.Tensor):
         raise InputError("the network gives no plain tensor of logits", found=type(out).__name__)
     return tuple(out.shape[1:])
-

@@ -27,8 +27,8 @@ def is_own(model: str) -> bool:
     return model.endswith(".py") or ".py:" in model
 
 
-def create_own(model: str, classes: int, options: Mapping[str, object]) -> nn.Module:
-    """The network that `file.py:Name` makes, given the number of classes if it takes that.
+def create_own(model: str, classes: int | None, options: Mapping[str, object]) -> nn.Module:
+    """The network that `file.py:Name` makes, given the number of classes if it takes that; None: its own.
 
     The file's folder can be imported from while the file is read and the network is made.
     Raises InputError where the file, the name or the call fails, with the author's own error in one line.
@@ -77,12 +77,12 @@ def _load(file: Path) -> ModuleType:
     return module
 
 
-def _call(maker: Callable[..., Any], classes: int, options: Mapping[str, object], where: str) -> Any:
+def _call(maker: Callable[..., Any], classes: int | None, options: Mapping[str, object], where: str) -> Any:
     given: dict[str, object] = dict(options)
     with contextlib.suppress(TypeError, ValueError):  # a callable without a signature is simply called
         taken = inspect.signature(maker).parameters
         count_name = next((name for name in CLASS_COUNT_NAMES if name in taken), None)
-        if count_name is not None:
+        if count_name is not None and classes is not None:
             given.setdefault(count_name, classes)
         wrong = sorted(set(options) - set(taken))
         if wrong and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):

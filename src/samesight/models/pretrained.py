@@ -18,7 +18,14 @@ from samesight.models.heads import head_layers
 from samesight.models.shipped import SHIPPED
 from samesight.preprocess import Preprocess
 
-__all__ = ["Pretrained", "create_pretrained", "default_preprocess", "license_of", "stated_license"]
+__all__ = [
+    "Pretrained",
+    "create_pretrained",
+    "default_preprocess",
+    "license_of",
+    "named_weights",
+    "stated_license",
+]
 
 UNTRAINED = "none"
 IMAGENET_CLASSES = 1000
@@ -188,6 +195,15 @@ def _enum(model: str) -> Any:
 
 def _enum_names(model: str) -> list[str]:
     return [*(weights.name for weights in _enum(model)), "DEFAULT"]
+
+
+def named_weights(model: str, weights: str | None) -> Any:
+    """Torchvision's weights of that name for `model`; None: the recommended ones. Raises InputError."""
+    if weights is not None and weights not in _enum_names(model):
+        raise InputError(
+            "there are no such weights", where=model, expected=", ".join(_enum_names(model)), found=weights
+        )
+    return _enum_of(model, weights)
 
 
 def _enum_of(model: str, weights: str | Path | None) -> Any:
