@@ -186,9 +186,7 @@ def test_frozen_backbone_is_in_evaluation_mode() -> None:
 
 @pytest.mark.row("T1")
 def test_plan_follows_photos_and_network() -> None:
-    pretrained = NetworkFacts(
-        True, has_batch_norm=True, head_can_be_cached=True, size=(224, 224), takes_any_size=True
-    )
+    pretrained = NetworkFacts(True, has_batch_norm=True, head_can_be_cached=True, size=(224, 224))
     config = TrainConfig(photos="x")
     plan = make_plan(config, [160, 96, 64, 40, 24], pretrained)
     assert [phase.name for phase in plan.phases] == ["head", "all"]

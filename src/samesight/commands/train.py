@@ -85,8 +85,7 @@ def _add_learning(group: argparse._ArgumentGroup) -> None:
         "--train-size",
         type=int,
         metavar="PIXELS",
-        help="shorter side of training pictures (default: 0.7 of inference's in pretrained convolutional "
-        "networks)",
+        help="shorter side of training pictures (default: inference's)",
     )
     group.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw", help="default: adamw")
     group.add_argument(

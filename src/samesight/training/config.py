@@ -41,9 +41,6 @@ CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs n
 HEAD_EPOCHS = 2
 NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
 AVERAGE_SHARE = 0.1  # of the phase's steps: how far back the averaged weights look
-SMALLER = 0.7  # of the side at inference: a crop enlarges what it shows (https://arxiv.org/abs/1906.06423)
-SIZE_STEP = 32  # sides of training pictures are multiples of it, since networks halve them five times
-SMALLEST_SIDE = 128  # below, training pictures are not made smaller
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,6 @@ class NetworkFacts:
     has_batch_norm: bool
     head_can_be_cached: bool
     size: tuple[int, int]  # width and height of its pictures at inference
-    takes_any_size: bool  # a convolutional network that pools whatever is left
 
 
 def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts) -> Plan:
@@ -271,15 +267,9 @@ def _scratch(config: TrainConfig, photos: int) -> list[Phase]:
 def _train_size(config: TrainConfig, network: NetworkFacts) -> tuple[int, int] | None:
     """The (width, height) of training pictures where they differ from those of inference."""
     shorter = min(network.size)
-    if config.train_size is not None:
-        wanted = config.train_size
-    elif network.pretrained and network.takes_any_size and config.augment.crop == "resized":
-        wanted = max(SMALLEST_SIDE, round(SMALLER * shorter / SIZE_STEP) * SIZE_STEP)
-    else:
+    if config.train_size is None or config.train_size == shorter:
         return None
-    if wanted == shorter or (config.train_size is None and wanted > shorter):
-        return None
-    width, height = (round(side * wanted / shorter) for side in network.size)
+    width, height = (round(side * config.train_size / shorter) for side in network.size)
     return width, height
 
 

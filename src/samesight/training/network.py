@@ -19,7 +19,6 @@ from samesight.training.features import find_head_input
 __all__ = ["Start", "fitting_memory_format", "network_facts", "open_weights", "with_head"]
 
 MANY_CONVOLUTIONS = 10  # transformers have one
-POOLED_INPUTS = 8000  # torchvision's widest pooled features are 7392; AlexNet's first Linear has 9216 inputs
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ def network_facts(network: nn.Module, start: Start) -> NetworkFacts:
         has_batch_norm=any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()),
         head_can_be_cached=find_head_input(network.eval(), start.preprocess.size) is not None,
         size=start.preprocess.size,
-        takes_any_size=_takes_any_size(network, start.preprocess.size),
     )
 
 
@@ -106,22 +104,6 @@ def fitting_memory_format(network: nn.Module, size: tuple[int, int]) -> torch.me
         for parameter, learns in zip(network.parameters(), learning, strict=True):
             parameter.requires_grad_(learns)
     return torch.channels_last
-
-
-def _takes_any_size(network: nn.Module, size: tuple[int, int]) -> bool:
-    """Whether it is a convolutional network that averages whatever is left of the picture, however large.
-
-    VGG's and AlexNet's many inputs to their first Linear layer stand for places in a picture of one size.
-    """
-    convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
-    inputs = max((m.in_features for m in network.modules() if isinstance(m, nn.Linear)), default=0)
-    if convolutions < MANY_CONVOLUTIONS or inputs > POOLED_INPUTS:
-        return False
-    try:
-        outputs_of(network, (size[0] - 32, size[1] - 32))
-    except InputError:
-        return False
-    return True
 
 
 def own_file(model: str) -> Path:
