@@ -24,8 +24,8 @@ from samesight.export.samplelog import LoggedNetwork, write_sample_log
 from samesight.files import write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
-from samesight.recipes import Network, Recipe
-from samesight.training import TrainConfig
+from samesight.recipes import Network, Recipe, Training
+from samesight.training import AugmentOptions, TrainConfig, color_jitter
 
 __all__ = ["RecipeOptions", "RecipeResult", "run_recipe"]
 
@@ -82,7 +82,13 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     if source is None:
         raise InputError("the recipe names no photos", fix=f"samesight run {recipe.name} --photos PHOTOS")
     say(recipe.title)
-    photo_options = replace(options.photo_options, group=options.photo_options.group or recipe.split.group)
+    given = options.photo_options
+    photo_options = replace(
+        given,
+        group=given.group or recipe.split.group,
+        label_column=given.label_column or recipe.reading.label_column,
+        label_style=recipe.reading.label_style if given.label_style == "as-is" else given.label_style,
+    )
     split = SplitOptions(recipe.split.seed, recipe.split.test, recipe.split.val)
     prepare(source, photo_options, split, out / "photos")
     built: dict[str, Built] = {}
@@ -121,9 +127,33 @@ def _config(recipe: Recipe, network: Network, options: RecipeOptions, out: Path)
         head_epochs=network.head_epochs if options.head_epochs is None else options.head_epochs,
         batch=network.batch,
         lr=network.lr,
+        augment=_augment(recipe.training),
+        train=recipe.training.train,
+        optimizer=recipe.training.optimizer,
+        schedule=recipe.training.schedule,
+        step_every=recipe.training.step_every,
+        weight_decay=recipe.training.weight_decay,
+        label_smoothing=recipe.training.label_smoothing,
+        sampler=recipe.training.sampler,
+        class_weights=recipe.training.class_weights,
+        average=recipe.training.average,
+        patience=recipe.training.patience,
         seed=recipe.split.seed,
         target=network.target,
         resume=True,
+    )
+
+
+def _augment(training: Training) -> AugmentOptions:
+    return AugmentOptions(
+        crop=training.crop_mode,
+        flip=training.flip,
+        vertical_flip=training.vertical_flip,
+        color_jitter=color_jitter(training.color_jitter),
+        policy=training.auto_augment,
+        erasing=training.random_erasing,
+        mixup=training.mixup,
+        cutmix=training.cutmix,
     )
 
 
@@ -156,7 +186,7 @@ def _write_artefacts(
     for network in networks:
         one = built[network.file]
         if names.checkpoint:
-            name = names.checkpoint.format(file=network.file)
+            name = _checkpoint(names.checkpoint, network, one)
             yield _copy(one.training.run / "checkpoints" / "best.pth", out / name)
         if names.onnx:
             for copy in one.bundle.copies:
@@ -171,6 +201,11 @@ def _write_artefacts(
         ]
         write_sample_log(logged, out / names.sample_log, names.samples_per_class, recipe.split.seed)
         yield from (out / names.sample_log, (out / names.sample_log).with_suffix(".json"))
+
+
+def _checkpoint(pattern: str, network: Network, built: Built) -> str:
+    """The name of a network's checkpoint."""
+    return pattern.format(file=network.file, accuracy=f"{round(1e4 * built.training.test_accuracy):04d}")
 
 
 def _copy(source: Path, target: Path) -> Path:
@@ -192,8 +227,10 @@ def _table(recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Buil
             if writer is None:
                 writer = csv.DictWriter(text, list(row), lineterminator="\n")
                 writer.writeheader()
-            pattern = recipe.artefacts.checkpoint if row["copy"] == "pytorch" else recipe.artefacts.onnx
-            if pattern:
-                row["file"] = pattern.format(file=network.file, copy=row["copy"])
+            checkpoint, onnx = recipe.artefacts.checkpoint, recipe.artefacts.onnx
+            if row["copy"] == "pytorch" and checkpoint:
+                row["file"] = _checkpoint(checkpoint, network, built[network.file])
+            elif row["copy"] != "pytorch" and onnx:
+                row["file"] = onnx.format(file=network.file, copy=row["copy"])
             writer.writerow(row)
     return text.getvalue()

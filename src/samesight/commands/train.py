@@ -194,7 +194,7 @@ def config(args: argparse.Namespace) -> TrainConfig:
     from pathlib import Path
 
     from samesight.data.prepare import SplitOptions
-    from samesight.training import AugmentOptions, TrainConfig
+    from samesight.training import AugmentOptions, TrainConfig, color_jitter
 
     return TrainConfig(
         photos=args.photos,
@@ -242,16 +242,6 @@ def config(args: argparse.Namespace) -> TrainConfig:
         device=args.device,
         tensorboard=args.tensorboard,
     )
-
-
-def color_jitter(words: str) -> tuple[float, float, float, float]:
-    """Brightness, contrast, saturation and hue from `B,C,S,H`. Raises InputError where they are not."""
-    try:
-        brightness, contrast, saturation, hue = map(float, words.split(","))
-    except ValueError as error:
-        fix = "--color-jitter 0.2,0.2,0.2,0.1"
-        raise InputError("--color-jitter wants four numbers", found=words, fix=fix) from error
-    return brightness, contrast, saturation, hue
 
 
 def pairs(words: list[str], option: str, example: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from samesight.errors import InputError
 from samesight.preprocess import Preprocess, resize, resize_exact
 from samesight.training.colour import POLICIES, apply_policy, jitter_colour
 
-__all__ = ["CROPS", "AugmentOptions", "Augmentation"]
+__all__ = ["CROPS", "AugmentOptions", "Augmentation", "color_jitter"]
 
 CROPS = ("resized", "padded", "none")
 SCALE = (0.35, 1.0)  # share of the photo's area; ImageNet's 0.08 hides the subject too often in short runs
@@ -168,6 +168,16 @@ class Augmentation:
                 view[top : top + h, left : left + w] = [round(255 * mean) for mean in self.spec.mean]
                 break
         return view
+
+
+def color_jitter(words: str) -> tuple[float, float, float, float]:
+    """Brightness, contrast, saturation and hue from `B,C,S,H`. Raises InputError where they are not."""
+    try:
+        brightness, contrast, saturation, hue = map(float, words.split(","))
+    except ValueError as error:
+        fix = "--color-jitter 0.2,0.2,0.2,0.1"
+        raise InputError("--color-jitter wants four numbers", found=words, fix=fix) from error
+    return brightness, contrast, saturation, hue
 
 
 def _shifted(view: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
