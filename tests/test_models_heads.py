@@ -37,6 +37,9 @@ HEADS = {
     "vit_b_16": "heads.head",
     "wide_resnet50_2": "fc",
     "small": "head",
+    "landmark_cnn": "classifier.4",
+    "pruned_resnet": "network.28",
+    "resnet20": "linear",
 }
 
 
@@ -44,12 +47,12 @@ def check_head(model: str, expected: str | None) -> None:
     """Replace a head of 1000 by one of 7 and see that nothing but the head is another."""
     device = "cpu" if model.startswith("regnet") else "meta"  # RegNet computes its widths with tensors
     with torch.device(device):
-        network = create(model, 1000)
+        size = 299 if model == "inception_v3" else 224
+        network = create(model, 1000, size=(size, size))
         before = dict(network.named_parameters())
         modules = dict(network.named_modules())
         replace_head(network, model, 7)
         after = dict(network.named_parameters())
-        size = 299 if model == "inception_v3" else 224
         out = network.eval()(torch.zeros(2, 3, size, size))
     changed = [name for name in after if after[name] is not before[name]]
     assert list(after) == list(before)
@@ -92,7 +95,7 @@ def test_every_family_of_torchvision_is_in_the_table() -> None:
         "mnasnet",
     }
     families |= {"mobilenet", "regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit"}
-    families |= {"wide", "small"}
+    families |= {"wide", "small", "landmark", "pruned"}
     for name in model_names():
         assert any(name.startswith(family) for family in families), name
     assert all(any(name.startswith(family) for name in HEADS) for family in families)
