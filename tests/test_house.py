@@ -21,10 +21,14 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 # What answers with a bundle, and what reads photos: none of it may need more than the core's own packages.
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
-    *("runner", "runners", "runtime", "evaluate", "verify", "report"),
+    *("runner", "runners", "runtime", "evaluate", "verify", "report", "zoo"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
-DRAWS = "samesight.report.plots"  # matplotlib, only where pictures are asked for
+DRAW = {
+    "samesight.report.plots",
+    "samesight.zoo.plots",
+    "samesight.zoo.figure",
+}  # with matplotlib, when asked
 
 
 def modules() -> dict[str, Path]:
@@ -65,7 +69,7 @@ def is_core(module: str) -> bool:
 @pytest.mark.parametrize("module", sorted(m for m in modules() if is_core(m)))
 def test_the_core_imports_nothing_heavy(module: str) -> None:
     tops = {name.split(".")[0] for name in imports(modules()[module], nested=True)}
-    assert not tops & (HEAVY - ({"matplotlib"} if module == DRAWS else set()))
+    assert not tops & (HEAVY - ({"matplotlib"} if module in DRAW else set()))
 
 
 @pytest.mark.parametrize("module", sorted(modules()))

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="mobilenet_v2",
         metavar="NAME",
-        help="torchvision classifier, timm/NAME, small, or path/to/file.py:Name (default: %(default)s)",
+        help="torchvision classifier, timm/NAME, one of ours (samesight models), or path/to/file.py:Name "
+        "(default: %(default)s)",
     )
     parser.add_argument("--out", metavar="RUN", help="run folder (default: runs/PHOTOS-MODEL)")
     parser.add_argument(

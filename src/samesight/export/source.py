@@ -127,7 +127,7 @@ def source_of_checkpoint(given: CheckpointSource) -> Source:
     """
     preprocess = _preprocess(given)
     checkpoint = open_checkpoint(given.checkpoint)
-    network = create(given.model, len(given.labels), options=given.model_options)
+    network = create(given.model, len(given.labels), options=given.model_options, size=preprocess.size)
     load_state(network, checkpoint.state, given.checkpoint)
     for note in checkpoint.notes:
         say(f"{given.checkpoint.name}: {note}")
