@@ -3,35 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from samesight.errors import InputError
+from samesight.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from samesight.bundle import Bundle
-    from samesight.runner import Runner
+    from samesight.runner import ModelRunner, Runner, Settings
 
-__all__ = ["RUNNERS", "open_runners"]
-
-
-def _onnxruntime(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
-    from samesight.runtime import open_runner
-
-    return [open_runner(bundle, name) for name in copies]
+__all__ = ["PACKAGES", "RUNNERS", "installed", "open_model", "open_runners"]
 
 
-RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {"onnxruntime": _onnxruntime}
+def _onnxruntime(model: bytes, copy: str, settings: Settings) -> ModelRunner:
+    from samesight.runtime import OnnxRunner
+
+    return OnnxRunner(model, copy=copy, settings=settings)
 
 
-def open_runners(bundle: Bundle, names: Sequence[str], copies: Sequence[str]) -> list[Runner]:
-    """A runner for each of `copies` in each runtime of `names`. Raises InputError for a name it lacks."""
+def _openvino(model: bytes, copy: str, settings: Settings) -> ModelRunner:
+    from samesight.openvino import OpenVinoRunner
+
+    return OpenVinoRunner(model, copy=copy, settings=settings)
+
+
+def _openvino_bf16(model: bytes, copy: str, settings: Settings) -> ModelRunner:
+    from samesight.openvino import OpenVinoRunner
+
+    return OpenVinoRunner(model, copy=copy, precision="bf16", settings=settings)
+
+
+RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-bf16": _openvino_bf16,
+}
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+
+
+def installed(name: str) -> bool:
+    """Whether the package of a runtime is there; it is not imported."""
+    return find_spec(PACKAGES[name]) is not None
+
+
+def open_model(name: str, model: bytes, copy: str, settings: Settings | None = None) -> Runner:
+    """The runtime `name` with an ONNX model that is of no bundle; its input and output are not checked.
+
+    Raises InputError for a name it lacks, MissingExtra where it is not installed, BundleInvalid where it
+    cannot load the model.
+    """
+    from samesight.runner import USUAL
+
+    _check_name(name)
+    return RUNNERS[name](model, copy, settings or USUAL)
+
+
+def open_runners(
+    bundle: Bundle, names: Sequence[str], copies: Sequence[str], settings: Settings | None = None
+) -> list[Runner]:
+    """A runner for each of `copies` in each runtime of `names`, which takes and gives what bundle.json says.
+
+    Raises InputError for a name it lacks or a copy that there is not, MissingExtra where a runtime is not
+    installed, BundleInvalid where a model is not as said.
+    """
+    from samesight.runner import USUAL, check_sides
+
     for name in names:
-        if name == "pytorch":
-            raise InputError(
-                "PyTorch's answers are recorded in the bundle; every runner is compared with them",
-                expected=", ".join(RUNNERS),
-                found=name,
-            )
-        if name not in RUNNERS:
-            raise InputError("there is no such runner", expected=", ".join(RUNNERS), found=name)
-    return [runner for name in names for runner in RUNNERS[name](bundle, copies)]
+        _check_name(name)
+    runners: list[Runner] = []
+    for name in names:
+        for copy in copies:
+            model = bundle.read(bundle.copy(copy).file)
+            runner = RUNNERS[name](model, copy, settings or USUAL)
+            check_sides(bundle, copy, runner.signature)
+            runners.append(runner)
+    return runners
+
+
+def _check_name(name: str) -> None:
+    if name == "pytorch":
+        raise InputError(
+            "PyTorch's answers are recorded in the bundle; every runner is compared with them",
+            expected=", ".join(RUNNERS),
+            found=name,
+        )
+    if name not in RUNNERS:
+        raise InputError("there is no such runner", expected=", ".join(RUNNERS), found=name)
+    if not installed(name):
+        raise MissingExtra(f"the runner {name}", "openvino")

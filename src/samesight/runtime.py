@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,12 +22,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 from PIL.Image import Image
 
 from samesight.bundle import Bundle, Copy, open_bundle
-from samesight.bundle.onnxparts import names_other_files
+from samesight.bundle.onnxparts import check_whole
 from samesight.errors import BundleInvalid, InputError, PhotoError, SamesightError
 from samesight.evaluate import tensors as _tensors
 from samesight.images.decoding import PILLOW_TROUBLE
 from samesight.preprocess import decode, normalise, read_photo, resize, rgb
-from samesight.runner import Runner, softmax, threads_for
+from samesight.runner import USUAL, Runner, Settings, Shape, answers_of, check_sides, softmax, threads_for
+from samesight.runners import open_runners
 
 __all__ = [
     "Classifier",
@@ -41,6 +44,7 @@ __all__ = [
 
 TOP = 5
 BATCH = 8
+MANY = 1000  # photos that an engine is chosen for where there are many
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 _ORT_ERRORS: tuple[type[Exception], ...] = (
     *(kind for kind in vars(_state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
@@ -100,20 +104,18 @@ class OnnxRunner:
 
     name = "onnxruntime"
 
-    def __init__(self, model: bytes, *, copy: str, threads: int | None = None) -> None:
-        """Load `model`, with `threads` threads for each answer (as many as there are CPUs, at most eight).
-
-        Raises BundleInvalid where ONNX Runtime cannot load it, or it is not of photos to logits.
-        """
+    def __init__(self, model: bytes, *, copy: str, settings: Settings = USUAL) -> None:
+        """Load `model`. Raises BundleInvalid where ONNX Runtime cannot, or it is not of photos to logits."""
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = threads_for(threads)
+        options.intra_op_num_threads = threads_for(settings.threads)
         options.inter_op_num_threads = 1
         # Threads that wait by spinning take the CPU from those that decode: a third of all time on two cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = settings.arena
         options.log_severity_level = 4  # what matters is raised
         self.copy = copy
-        _check_whole(model, copy)
+        check_whole(model, copy)
         try:
             self._session = onnxruntime.InferenceSession(
                 model,
@@ -129,59 +131,47 @@ class OnnxRunner:
             ) from error
         self._input = _only(inputs, "input", 4, copy)
         self._output = _only(outputs, "output", 2, copy)
-        self._dtype = np.dtype(_DTYPES[self._input.type])
-        first = self._input.shape[0]
-        self.batch = first if isinstance(first, int) else None
 
     @property
-    def signature(self) -> dict[str, tuple[str, str, tuple[int | str | None, ...]]]:
+    def signature(self) -> dict[str, tuple[str, str, Shape]]:
         """Name, dtype and shape of the input and the output, as the model has them."""
         sides = {"input": self._input, "output": self._output}
         return {key: (one.name, _DTYPES[one.type], one.shape) for key, one in sides.items()}
 
     def logits(self, tensors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits (n, classes) of `tensors` (n, 3, height, width), in float32.
+        """The logits (n, classes) of `tensors` (n, 3, height, width), in float32. Raises BundleInvalid."""
+        return answers_of(self._run, tensors, self.signature, self.copy)
 
-        A model of a fixed batch is fed in pieces, the last filled up with zeros. Raises BundleInvalid.
-        """
-        fed = np.ascontiguousarray(tensors, self._dtype)
-        if self.batch is None:
-            return self._run(fed)
-        pieces = []
-        for start in range(0, max(1, len(fed)), self.batch):
-            piece = fed[start : start + self.batch]
-            full = np.zeros((self.batch, *fed.shape[1:]), self._dtype)
-            full[: len(piece)] = piece
-            pieces.append(self._run(full)[: len(piece)])
-        return np.concatenate(pieces)
-
-    def _run(self, fed: NDArray[Any]) -> NDArray[np.float32]:
+    def _run(self, fed: NDArray[Any]) -> NDArray[Any]:
         try:
             (output,) = self._session.run([self._output.name], {self._input.name: fed})
         except _ORT_ERRORS as error:
             raise BundleInvalid(
                 "ONNX Runtime cannot run a model", where=f"the {self.copy} copy", found=_first_line(error)
             ) from error
-        classes = self._output.shape[1]
-        shape = (len(fed), classes if isinstance(classes, int) else output.shape[-1])
-        if output.shape != shape:  # ONNX Runtime does not hold a model to what it declares
-            raise BundleInvalid(
-                "a model answers in another shape than it declares",
-                where=f"the {self.copy} copy",
-                expected=_dimensions(shape),
-                found=_dimensions(output.shape),
-            )
-        return np.asarray(output, np.float32)
+        return np.asarray(output)
 
 
 class Classifier:
     """A bundle, loaded. Safe to use from several threads."""
 
-    def __init__(self, bundle: Bundle, copy: Copy, runner: Runner, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        copy: Copy,
+        runner: Runner,
+        *,
+        threads: int | None = None,
+        lanes: int = 1,
+        batch: int = BATCH,
+    ) -> None:
         self.bundle = bundle
         self.copy = copy
+        self.engine = runner.name
         self._runner = runner
         self._threads = threads
+        self._lanes = lanes
+        self._batch = batch
 
     def classify(self, photo: PhotoLike, *, top: int = TOP) -> Prediction:
         """What `photo` shows: a path, the bytes of an image file, a PIL image, or a uint8 array.
@@ -194,19 +184,53 @@ class Classifier:
         return self._prediction(self._runner.logits(tensor[np.newaxis])[0], top)
 
     def classify_many(
-        self, photos: Iterable[PhotoLike], *, top: int = TOP, batch: int = BATCH
+        self, photos: Iterable[PhotoLike], *, top: int = TOP, batch: int | None = None
     ) -> Iterator[Prediction | SamesightError]:
         """For each photo in order what it shows, or the error of one that could not be classified.
 
         Photos are decoded in threads a little ahead; no more than a few batches are held at a time.
         """
+        size = batch or self._batch
+        if self._lanes > 1:
+            yield from self._in_lanes(photos, top, size)
+            return
         held: deque[NDArray[np.float32] | InputError] = deque()
         for tensor in _tensors(photos, self._prepare, threads=self._threads):
             held.append(tensor)
-            if len(held) == batch:
+            if len(held) == size:
                 yield from self._answers(held, top)
                 held.clear()
         yield from self._answers(held, top)
+
+    def _in_lanes(
+        self, photos: Iterable[PhotoLike], top: int, batch: int
+    ) -> Iterator[Prediction | SamesightError]:
+        """Each lane takes a batch of photos from their bytes to their answers, all on one core.
+
+        Nothing waits for another core, which on two cores saves a tenth of the time.
+        """
+
+        def answer(some: tuple[PhotoLike, ...]) -> list[Prediction | SamesightError]:
+            return list(self._answers([self._prepared(photo) for photo in some], top))
+
+        rest = iter(photos)
+        running: deque[Future[list[Prediction | SamesightError]]] = deque()
+        pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
+        try:
+            while some := tuple(islice(rest, batch)):
+                running.append(pool.submit(answer, some))
+                if len(running) > self._lanes:
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepared(self, photo: PhotoLike) -> NDArray[np.float32] | InputError:
+        try:
+            return self._prepare(photo)
+        except InputError as error:
+            return error
 
     def _answers(
         self, held: Iterable[NDArray[np.float32] | InputError], top: int
@@ -243,49 +267,55 @@ class Classifier:
 
 
 def load(
-    bundle: Bundle | Path | str, *, copy: str = "fp32", threads: int | None = None, trust: Path | None = None
+    bundle: Bundle | Path | str,
+    *,
+    copy: str | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    many: bool = False,
+    trust: Path | None = None,
 ) -> Classifier:
-    """The classifier of `bundle`, by its copy of that name; with `trust`, signed by the key in that file.
+    """The classifier of `bundle`; with `trust`, signed by the key in that file.
 
-    Raises a BundleError where the bundle fails a check, InputError where it has no such copy.
+    `engine` is "onnxruntime", "openvino", "openvino-bf16", or "auto": what `samesight bench` measured to be
+    quickest on this machine, and ONNX Runtime where it was not asked to. `copy` is "fp32" where nothing is
+    said, and with "auto" the one that was quickest. `many` prepares for `classify_many` over many photos:
+    each thread then runs the network for photos of its own.
+
+    Raises a BundleError where the bundle fails a check, InputError where there is no such copy or engine,
+    MissingExtra where the engine is not installed.
     """
     opened = (
         bundle if isinstance(bundle, Bundle) and trust is None else open_bundle(_folder(bundle), trust=trust)
     )
-    runner = open_runner(opened, copy, threads=threads)
-    return Classifier(opened, opened.copy(copy), runner, threads=threads)
+    engine, copy, settings, batch = _chosen(opened, engine, copy, threads, many)
+    (runner,) = open_runners(opened, [engine], [copy], settings)
+    return Classifier(opened, opened.copy(copy), runner, threads=threads, lanes=settings.lanes, batch=batch)
 
 
-def open_runner(bundle: Bundle, copy: str, *, threads: int | None = None) -> OnnxRunner:
-    """The runner of one copy, which takes and gives what bundle.json says.
+def _chosen(
+    bundle: Bundle, engine: str, copy: str | None, threads: int | None, many: bool
+) -> tuple[str, str, Settings, int]:
+    """Engine, copy, settings and batch: as asked for, else as measured here, else the usual ones."""
+    if engine == "auto":
+        from samesight.profiles import choose
+
+        found = choose(bundle, copy=copy, threads=threads, photos=MANY if many else 1)
+        if found is not None:
+            return found.engine, found.copy, found.settings, found.batch
+        engine = "onnxruntime"
+    lanes = threads_for(threads) if many else 1
+    return engine, copy or "fp32", Settings(threads=1 if many else threads, lanes=lanes), BATCH
+
+
+def open_runner(bundle: Bundle, copy: str, *, settings: Settings = USUAL) -> OnnxRunner:
+    """ONNX Runtime with one copy, which takes and gives what bundle.json says.
 
     Raises BundleInvalid where it does not, InputError where there is no such copy.
     """
-    said = bundle.copy(copy)
-    runner = OnnxRunner(bundle.read(said.file), copy=copy, threads=threads)
-    for side, dtype, shape in (
-        ("input", said.input_dtype, bundle.input_shape),
-        ("output", said.output_dtype, bundle.output_shape),
-    ):
-        name, real_dtype, real_shape = runner.signature[side]
-        fits = len(shape) == len(real_shape) and all(map(_fits, shape, real_shape))
-        if (name, real_dtype) != (side, dtype) or not fits:
-            raise BundleInvalid(
-                f"the {side} of a model is not what bundle.json says",
-                where=bundle.folder / said.file,
-                expected=f"'{side}', {dtype}, {_dimensions(shape)}",
-                found=f"'{name}', {real_dtype}, {_dimensions(real_shape)}",
-            )
+    runner = OnnxRunner(bundle.read(bundle.copy(copy).file), copy=copy, settings=settings)
+    check_sides(bundle, copy, runner.signature)
     return runner
-
-
-def _fits(said: int | str, real: int | str | None) -> bool:
-    """Whether a dimension of the model is the one in bundle.json: any name will do for "batch"."""
-    return not isinstance(real, int) if said == "batch" else said == real
-
-
-def _dimensions(shape: Iterable[object]) -> str:
-    return " × ".join("?" if one is None else str(one) for one in shape)
 
 
 def _folder(bundle: Bundle | Path | str) -> Path | str:
@@ -333,19 +363,6 @@ def _only(sides: list[_Side], what: str, rank: int, copy: str) -> _Side:
             found=found,
         )
     return sides[0]
-
-
-def _check_whole(model: bytes, copy: str) -> None:
-    try:
-        whole = not names_other_files(model)
-    except ValueError as error:
-        raise BundleInvalid("a model is not an ONNX file", where=f"the {copy} copy", found=error) from error
-    if not whole:
-        raise BundleInvalid(
-            "a model keeps tensors in another file, which no bundle vouches for",
-            where=f"the {copy} copy",
-            fix="export it anew, with its tensors inside",
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["names_other_files"]
+from samesight.errors import BundleInvalid
+
+__all__ = ["check_whole", "names_other_files"]
 
 # message → field number → message, as in onnx.proto
 _WAYS = {
@@ -24,6 +26,20 @@ _WAYS = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of TensorProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def check_whole(model: bytes, copy: str) -> None:
+    """Raise BundleInvalid where the model of that copy is not ONNX, or keeps a tensor in another file."""
+    try:
+        whole = not names_other_files(model)
+    except ValueError as error:
+        raise BundleInvalid("a model is not an ONNX file", where=f"the {copy} copy", found=error) from error
+    if not whole:
+        raise BundleInvalid(
+            "a model keeps tensors in another file, which no bundle vouches for",
+            where=f"the {copy} copy",
+            fix="export it anew, with its tensors inside",
+        )
 
 
 def names_other_files(model: bytes) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Answer: TypeAlias = Prediction | SamesightError
 
+MANY = 16  # photos from which each core runs the network for photos of its own
 BAR_CELLS = 20
 PATH_WIDTH = 48
 SMALLEST_SHOWN = 0.001
@@ -41,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and photo")
     parser.add_argument("--top", type=_count, default=5, metavar="K", help="labels a photo (default: 5)")
-    parser.add_argument("--copy", default="fp32", metavar="NAME", help="which copy answers (default: fp32)")
+    parser.add_argument("--copy", metavar="NAME", help="which copy answers (default: fp32)")
+    parser.add_argument(
+        "--engine",
+        choices=("onnxruntime", "openvino", "openvino-bf16", "auto"),
+        default="onnxruntime",
+        help="what runs it; auto: what `samesight bench` found quickest here (default: %(default)s)",
+    )
     parser.add_argument(
         "--trust", type=Path, metavar="KEY.pub", help="refuse a bundle not signed by this key"
     )
@@ -55,7 +62,14 @@ def run(args: argparse.Namespace) -> int:
     from samesight.runtime import load
 
     photos = _listed(args.images)
-    classifier = load(args.bundle, copy=args.copy, threads=args.threads, trust=args.trust)
+    classifier = load(
+        args.bundle,
+        copy=args.copy,
+        engine=args.engine,
+        threads=args.threads,
+        many=len(photos) >= MANY,
+        trust=args.trust,
+    )
     answers = _answers(classifier, photos, args.top)
     failed = _print_json(photos, answers) if args.json else _print_table(photos, answers, args.bundle)
     return 2 if failed else 0

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             fix="export it again, with --samples PHOTOS",
         )
     runners = open_runners(bundle, args.runner or ["onnxruntime"], list(dict.fromkeys(copies)))
-    photos = None if args.photos is None else _open_photos(args, bundle.labels)
+    photos = None if args.photos is None else chosen_photos(args, bundle.labels)
     found = verify(bundle, golden, runners, photos=photos, explain=explain_by_layers(bundle, against))
     if args.out is not None:
         write_json(args.out, found.to_json())
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found.ok else 1
 
 
-def _open_photos(args: argparse.Namespace, labels: Sequence[str]) -> tuple[list[Path], list[int | None]]:
+def chosen_photos(args: argparse.Namespace, labels: Sequence[str]) -> tuple[list[Path], list[int | None]]:
     """The paths of the photos that accuracy is measured on, and the indices of their labels."""
     from samesight.data.labels import bind
     from samesight.data.photos import open_photos, photo_options

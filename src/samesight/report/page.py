@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from samesight import __version__
@@ -32,27 +32,32 @@ SECTIONS: tuple[tuple[str, str, Section], ...] = (
 
 def page(sources: Sources) -> str:
     """The whole page as HTML text, with a newline at its end."""
-    style, script = _part("style.css"), _part("page.js")
     drawn = [(name, words, one(sources)) for name, words, one in SECTIONS]
     there = [(name, words, found) for name, words, found in drawn if found is not None]
-    links = (tag("li", tag("a", words, href=f"#{name}")) for name, words, _ in there)
+    return whole(f"{short(sources.name, 80)} · Samesight report", head(sources), there, _footer(sources))
+
+
+def whole(title: str, top: Markup, sections: Sequence[tuple[str, str, Markup]], footer: Markup) -> str:
+    """A page of `sections`, each its name, its title and itself, under `top`: it loads nothing."""
+    style, script = _part("style.css"), _part("page.js")
+    links = (tag("li", tag("a", words, href=f"#{name}")) for name, words, _ in sections)
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
         tag(
             "div",
-            head(sources),
+            top,
             tag("nav", tag("ul", *links), aria_label="Contents"),
-            tag("main", *(found for _, _, found in there), id="content"),
-            tag("footer", _footer(sources)),
+            tag("main", *(found for _, _, found in sections), id="content"),
+            tag("footer", footer),
             class_="page",
         ),
         tag("script", script),
     )
-    return f"<!doctype html>\n{tag('html', _head(sources, style, script), body, lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', _head(title, style, script), body, lang='en')}\n"
 
 
-def _head(sources: Sources, style: Markup, script: Markup) -> Markup:
+def _head(title: str, style: Markup, script: Markup) -> Markup:
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -65,7 +70,7 @@ def _head(sources: Sources, style: Markup, script: Markup) -> Markup:
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="referrer", content="no-referrer"),
         tag("meta", name="generator", content=f"samesight {__version__}"),
-        tag("title", f"{short(sources.name, 80)} · Samesight report"),
+        tag("title", title),
         tag("style", style),
     )
 
