@@ -5,6 +5,10 @@ cannot be read is reported and does not stop the others.
 
 Exit code: 0 every photo was classified, 2 one or more were not, or the bundle must not be used.
 
+With --csv or --json into --out FILE, a run that was stopped goes on with --resume: photos that have an answer
+in FILE are not classified again. With --csv, a header, then a row a photo: path, label, index, confidence,
+error.
+
 With --json, one object a line and photo, in order, as soon as it is known:
   {"path", "label", "index", "confidence", "top": [{"label", "index", "probability"}, ...], "bundle": id}
   {"path", "error"}
@@ -14,13 +18,13 @@ Python's os.fsdecode has it."""
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from samesight.errors import InputError, PhotoError, SamesightError
 from samesight.terminal import can_print, printable
@@ -41,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and photo")
+    parser.add_argument("--csv", action="store_true", help="one row of CSV a photo")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to stdout")
+    parser.add_argument("--resume", action="store_true", help="go on where --out FILE ends")
     parser.add_argument("--top", type=_count, default=5, metavar="K", help="labels a photo (default: 5)")
     parser.add_argument("--copy", metavar="NAME", help="which copy answers (default: fp32)")
     parser.add_argument(
@@ -61,7 +68,22 @@ def run(args: argparse.Namespace) -> int:
     """Classify the photos; the exit code."""
     from samesight.runtime import load
 
+    if args.csv and args.json:
+        raise InputError("answers are written in one form", expected="--csv or --json")
+    if args.out is not None and not (args.csv or args.json):
+        raise InputError("--out needs a form to write in", expected="--csv or --json")
+    if args.resume and args.out is None:
+        raise InputError("--resume needs the file that is to be gone on with", fix="--out FILE")
     photos = _listed(args.images)
+    if args.resume:
+        from samesight.answers import answered
+
+        done = answered(args.out, csv=args.csv)
+        photos = [one for one in photos if one[0] not in done]
+    elif args.out is not None and args.out.exists():
+        raise InputError("there is a file already", where=args.out, fix="--resume, or another --out")
+    if not photos:
+        return _nothing_left(args)
     classifier = load(
         args.bundle,
         copy=args.copy,
@@ -71,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
         trust=args.trust,
     )
     answers = _answers(classifier, photos, args.top)
-    failed = _print_json(photos, answers) if args.json else _print_table(photos, answers, args.bundle)
+    if args.json or args.csv:
+        failed = _write(photos, answers, args)
+    else:
+        failed = _print_table(photos, answers, args.bundle)
     return 2 if failed else 0
 
 
@@ -127,21 +152,44 @@ def _answers(
         yield error if error is not None else next(answers)
 
 
-def _print_json(photos: Sequence[tuple[str, object]], answers: Iterator[Answer]) -> int:
-    """Print an object a line; how many photos failed."""
-    from samesight.evaluate import one_line
-    from samesight.progress import track
+def _nothing_left(args: argparse.Namespace) -> int:
+    from samesight.progress import say
+
+    say(f"every photo has an answer in {printable(str(args.out))} already")
+    return 0
+
+
+def _write(photos: Sequence[tuple[str, object]], answers: Iterator[Answer], args: argparse.Namespace) -> int:
+    """Write a line a photo, to stdout or to the end of --out; how many photos failed."""
+    from samesight.answers import csv_heads, csv_line, json_line
+    from samesight.progress import say, track
 
     failed = 0
     lines = zip(photos, answers, strict=True)
-    for (path, _), answer in lines if sys.stdout.isatty() else track(lines, "Classifying", total=len(photos)):
-        if isinstance(answer, SamesightError):
-            failed += 1
-            record: dict[str, object] = {"path": path, "error": one_line(answer)}
-        else:
-            record = answer.to_json(path)
-        print(json.dumps(record, allow_nan=False), flush=True)
+    watched = lines if args.out is None and sys.stdout.isatty() else track(lines, "Classifying", len(photos))
+    with open_answers(args.out) as stream:
+        if args.csv and (args.out is None or stream.tell() == 0):
+            stream.write(csv_heads())
+        for (path, _), answer in watched:
+            failed += isinstance(answer, SamesightError)
+            stream.write(csv_line(path, answer) if args.csv else json_line(path, answer))
+            stream.flush()
+    if args.out is not None and failed:
+        say(f"{failed} of {len(photos)} photos could not be classified")
     return failed
+
+
+@contextlib.contextmanager
+def open_answers(out: Path | None) -> Iterator[IO[str]]:
+    """Where answers are written to: stdout, or the end of a file. Raises InputError."""
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        with out.open("a", encoding="ascii", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise InputError("answers cannot be written", where=out, found=error.strerror) from error
 
 
 def _print_table(photos: Sequence[tuple[str, object]], answers: Iterator[Answer], bundle: Path) -> int:
