@@ -1,0 +1,165 @@
+"""One photo in one process: `samesight predict` against the scripts that tutorials show, whole processes.
+
+    python benchmarks/one_photo.py [--runs 11] [--torch-runs 3] [--network regnet_x_400mf] [--data DIR]
+
+The network is untrained but for its head, which is fitted to photos, so that its bundle proves something. Runs
+are interleaved; wall and CPU seconds are of each whole process, memory is its peak. Results go to
+benchmarks/one_photo.json. Needs Linux's wait4 and the packs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "one_photo.json"
+FITTED_PHOTOS = 300
+
+
+def fitted(network: str, photos: list[Path], classes: int, out: Path) -> None:
+    """A state dict: random layers with their normalisation at these photos, the head fitted to `classes`."""
+    import torch
+    import torchvision
+
+    from samesight.models import default_preprocess, head_layers
+    from samesight.preprocess import preprocess, read_photo
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(network, weights=None, num_classes=classes)
+    spec = default_preprocess(network, None)
+    tensors = torch.stack([torch.from_numpy(preprocess(read_photo(path), spec)) for path in photos])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the plain average over the batches
+    with torch.no_grad():
+        model.train()
+        for some in tensors.split(32):
+            model(some)
+        model.eval()
+        seen: list[torch.Tensor] = []
+        head = list(head_layers(model).values())[-1] if isinstance(head_layers(model), dict) else model.fc
+        hook = head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+        for some in tensors.split(32):
+            model(some)
+        hook.remove()
+        features = torch.cat(seen).double()
+        features = torch.cat([features, torch.ones(len(features), 1)], 1)
+        wanted = torch.full((len(photos), classes), -1.0, dtype=torch.float64)
+        wanted[torch.arange(len(photos)), torch.arange(len(photos)) % classes] = 8.0
+        ridge = 1e-3 * torch.eye(features.shape[1], dtype=torch.float64)
+        solved = torch.linalg.solve(features.T @ features + ridge, features.T @ wanted)
+        head.weight.copy_(solved[:-1].T)
+        head.bias.copy_(solved[-1])
+    torch.save(model.state_dict(), out)
+
+
+def make_bundle(network: str, photos: list[Path], work: Path) -> tuple[Path, Path]:
+    """The bundle and its state dict, made once and kept in `work`."""
+    bundle, checkpoint = work / f"{network}-bundle", work / f"{network}.pth"
+    if not bundle.exists():
+        classes = 75
+        if not checkpoint.exists():
+            fitted(network, photos, classes, checkpoint)
+        labels = work / "labels.txt"
+        labels.write_text("".join(f"butterfly {number}\n" for number in range(classes)))
+        folder = work / "samples"
+        folder.mkdir(exist_ok=True)
+        for number, path in enumerate(photos[: 2 * classes]):
+            target = folder / f"{number:03}.jpg"
+            if not target.exists():
+                target.write_bytes(path.read_bytes())
+        words = ["--model", network, "--checkpoint", checkpoint, "--labels", labels, "--samples", folder]
+        command = [sys.executable, "-m", "samesight", "export", *map(str, words), "--copies", "fp32"]
+        subprocess.run([*command, "--out", str(bundle)], check=True)
+    return bundle, checkpoint
+
+
+def measure(command: list[str]) -> dict:
+    """Wall and CPU seconds and peak memory of one process, which must succeed."""
+    start = time.monotonic()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert child.stdout is not None
+    answer = child.stdout.read().decode()
+    _, status, used = os.wait4(child.pid, 0)
+    wall = time.monotonic() - start
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"exit code {child.returncode}: {' '.join(command)}")
+    cpu = used.ru_utime + used.ru_stime
+    return {"wall": wall, "cpu": cpu, "memory_bytes": used.ru_maxrss * 1024, "answer": answer}
+
+
+def figures(runs: list[dict]) -> dict:
+    """Medians, and how far the quarter and three-quarter runs lie apart."""
+    result: dict = {"runs": len(runs)}
+    for key in ("wall", "cpu", "memory_bytes"):
+        values = sorted(run[key] for run in runs)
+        spread = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+        result[key] = {"median": statistics.median(values), "minimum": values[0], "quartiles": spread}
+    return result
+
+
+def main() -> None:
+    """Race them, and write the results."""
+    from samesight.machine import machine, versions
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = Path(os.environ.get("SAMESIGHT_TEST_DATA", HERE.parent.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=default)
+    parser.add_argument("--work", type=Path, default=HERE.parent / "runs" / "one-photo")
+    parser.add_argument("--network", default="regnet_x_400mf")
+    parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--torch-runs", type=int, default=3)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not (args.work / "imagenet520").exists():
+        with tarfile.open(args.data / "imagenet520.tar") as archive:
+            archive.extractall(args.work)  # the pack is our own; Python 3.11.2 knows no filter
+    photos = sorted((args.work / "imagenet520" / "images").iterdir())
+    bundle, checkpoint = make_bundle(args.network, photos[:FITTED_PHOTOS], args.work)
+    photo, labels = str(photos[0]), str(bundle / "labels_mapping.json")
+    peers = HERE / "peers"
+    contenders = {
+        "samesight": [sys.executable, "-m", "samesight", "predict", str(bundle), photo, "--json"],
+        "onnxruntime, Pillow, numpy": [
+            *(sys.executable, str(peers / "one_photo_onnx.py"), str(bundle / "model.onnx"), photo, labels)
+        ],
+        "torch, torchvision": [
+            *(sys.executable, str(peers / "one_photo_torch.py"), args.network, str(checkpoint), photo, labels)
+        ],
+    }
+    runs: dict[str, list[dict]] = {name: [] for name in contenders}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["SAMESIGHT_CACHE"] = cache
+        for turn in range(-1, args.runs):
+            for name, command in contenders.items():
+                if name.startswith("torch") and turn >= args.torch_runs:
+                    continue
+                found = measure(command)
+                if turn >= 0:  # the first run only warms the disk's cache
+                    runs[name].append(found)
+    found = {name: figures(some) for name, some in runs.items()}
+    own = found["samesight"]
+    for name, one in found.items():
+        one["samesight_wall_ratio"] = own["wall"]["median"] / one["wall"]["median"]
+        one["samesight_cpu_ratio"] = own["cpu"]["median"] / one["cpu"]["median"]
+        print(
+            f"{name:<28} wall {one['wall']['median']:.3f} s  cpu {one['cpu']['median']:.3f} s  "
+            f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB  "
+            f"samesight takes {one['samesight_wall_ratio']:.2f} of its time"
+        )
+    about = {"network": args.network, "machine": machine(), "versions": versions()}
+    RESULTS.write_text(json.dumps({**about, "contenders": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
