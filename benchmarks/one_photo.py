@@ -2,8 +2,8 @@
 
     python benchmarks/one_photo.py [--runs 11] [--torch-runs 3] [--network regnet_x_400mf] [--data DIR]
 
-The network is untrained but for its head, which is fitted to photos, so that its bundle proves something. Runs
-are interleaved; wall and CPU seconds are of each whole process, memory is its peak. Results go to
+The network is untrained but for its head, which is fitted to photos, so that its bundle proves something.
+Runs are interleaved; wall and CPU seconds are of each whole process, memory is its peak. Results go to
 benchmarks/one_photo.json. Needs Linux's wait4 and the packs.
 """
 
@@ -46,7 +46,7 @@ def fitted(network: str, photos: list[Path], classes: int, out: Path) -> None:
             model(some)
         model.eval()
         seen: list[torch.Tensor] = []
-        head = list(head_layers(model).values())[-1] if isinstance(head_layers(model), dict) else model.fc
+        head = model.get_submodule(head_layers(model)[-1])
         hook = head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
         for some in tensors.split(32):
             model(some)

@@ -1,4 +1,4 @@
-"""Photos a second over a folder: `samesight predict` against its peers, same network, same photos, same cores.
+"""Photos a second over a folder: `samesight predict` against its peers, same network, photos and cores.
 
     python benchmarks/throughput.py --peers-python ../peers/bin/python [--bundle BUNDLE] [--rounds 2]
 

@@ -1,4 +1,4 @@
-"""A photo through an ONNX file with onnxruntime, Pillow and numpy, as tutorials write it: MODEL PHOTO LABELS."""
+"""A photo through an ONNX file with onnxruntime, Pillow and numpy, as tutorials do: MODEL PHOTO LABELS."""
 
 import json
 import sys

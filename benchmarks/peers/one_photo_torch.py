@@ -1,4 +1,4 @@
-"""A photo through a state dict with torch and torchvision, as tutorials write it: NETWORK WEIGHTS PHOTO LABELS."""
+"""A photo through a state dict with torch and torchvision, as tutorials do: NETWORK WEIGHTS PHOTO LABELS."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A folder of photos through a plain torchvision loop with a DataLoader: NETWORK WEIGHTS FOLDER BATCH WORKERS."""
+"""A folder of photos through torchvision and a DataLoader: NETWORK WEIGHTS FOLDER BATCH WORKERS."""
 
 import sys
 import time
