@@ -59,7 +59,7 @@ def _bars_of_latency(axes: Axes, groups: Sequence[Sequence[Mapping[str, Any]]]) 
         axes.plot([times["median"], times["p95"]], [at, at], color=GREY, linewidth=1)
         axes.plot(times["p95"], at, "|", color=GREY, markersize=7)
     axes.set_yticks(range(len(ordered)), [_name(group[0]) for group in ordered])
-    axes.set_xlabel(f"ms at batch {groups[0][0]['batch']}: median, and the mark p95")
+    axes.set_xlabel(f"ms at batch {groups[0][0]['batch']}: median, the mark p95\npale: cannot win")
     _begin_at_zero(axes)
 
 
@@ -101,7 +101,7 @@ def _bars_of_memory(axes: Axes, groups: Sequence[Sequence[Mapping[str, Any]]]) -
         axes.plot(last["peak_bytes"] / 2**20, at, "|", color=GREY, markersize=9)
     axes.set_yticks(range(len(ordered)), [_name(group[0]) for group in ordered])
     batches = [row["batch"] for row in groups[0]]
-    axes.set_xlabel(f"peak memory of the process, MiB: batch {batches[0]}, mark: up to {batches[-1]}")
+    axes.set_xlabel(f"peak MiB of the process at batch {batches[0]}\nthe mark: up to batch {batches[-1]}")
     _begin_at_zero(axes)
 
 
