@@ -59,7 +59,8 @@ def _bars_of_latency(axes: Axes, groups: Sequence[Sequence[Mapping[str, Any]]]) 
         axes.plot([times["median"], times["p95"]], [at, at], color=GREY, linewidth=1)
         axes.plot(times["p95"], at, "|", color=GREY, markersize=7)
     axes.set_yticks(range(len(ordered)), [_name(group[0]) for group in ordered])
-    axes.set_xlabel(f"ms at batch {groups[0][0]['batch']}: median, the mark p95\npale: cannot win")
+    batch = groups[0][0]["batch"]
+    axes.set_xlabel(f"ms at batch {batch}: median, the mark p95\npale: cannot win")
     _begin_at_zero(axes)
 
 
