@@ -55,8 +55,9 @@ def fitted(network: str, photos: list[Path], classes: int, out: Path) -> None:
         features = torch.cat([features, torch.ones(len(features), 1)], 1)
         wanted = torch.full((len(photos), classes), -1.0, dtype=torch.float64)
         wanted[torch.arange(len(photos)), torch.arange(len(photos)) % classes] = 8.0
-        ridge = 1e-3 * torch.eye(features.shape[1], dtype=torch.float64)
-        solved = torch.linalg.solve(features.T @ features + ridge, features.T @ wanted)
+        square = features.T @ features  # a firm ridge: large weights would only magnify rounding
+        ridge = 0.1 * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+        solved = torch.linalg.solve(square + ridge, features.T @ wanted)
         head.weight.copy_(solved[:-1].T)
         head.bias.copy_(solved[-1])
     torch.save(model.state_dict(), out)
