@@ -127,6 +127,8 @@ def main() -> None:
             archive.extractall(args.work)  # the pack is our own; Python 3.11.2 knows no filter
     photos = sorted((args.work / "imagenet520" / "images").iterdir())
     bundle, checkpoint = make_bundle(args.network, photos[:FITTED_PHOTOS], args.work)
+    if "torch" in sys.modules:  # begin again: a child's ru_maxrss is at least its parent's size
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     photo, labels = str(photos[0]), str(bundle / "labels_mapping.json")
     peers = HERE / "peers"
     contenders = {
