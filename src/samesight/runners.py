@@ -20,7 +20,24 @@ def _onnxruntime(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
     return [open_runner(bundle, name) for name in copies]
 
 
-RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {"onnxruntime": _onnxruntime}
+def _secure(protocol: str) -> Callable[[Bundle, Sequence[str]], list[Runner]]:
+    def open_secure(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+        from samesight.secure.environment import find_python
+        from samesight.secure.local import SecureRunner
+        from samesight.secure.protocols import PROTOCOLS
+
+        if "fp32" not in copies:
+            raise InputError("a secure run is of the fp32 copy", found=", ".join(copies), fix="--copy fp32")
+        return [SecureRunner(bundle, PROTOCOLS[protocol], find_python())]
+
+    return open_secure
+
+
+RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {
+    "onnxruntime": _onnxruntime,
+    "secure": _secure("aby3"),
+    "secure-cheetah": _secure("cheetah"),
+}
 
 
 def open_runners(bundle: Bundle, names: Sequence[str], copies: Sequence[str]) -> list[Runner]:

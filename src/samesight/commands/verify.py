@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(RUNNERS)})",
     )
     parser.add_argument(
+        "--samples",
+        type=_count,
+        metavar="N",
+        help="only the first N golden samples, where a runner is slow (default: all)",
+    )
+    parser.add_argument(
         "--against",
         type=Path,
         metavar="BUNDLE",
@@ -87,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
             where=args.bundle,
             fix="export it again, with --samples PHOTOS",
         )
+    if args.samples is not None:
+        golden = golden.first(args.samples)
     runners = open_runners(bundle, args.runner or ["onnxruntime"], list(dict.fromkeys(copies)))
     photos = None if args.photos is None else _open_photos(args, bundle.labels)
     found = verify(bundle, golden, runners, photos=photos, explain=explain_by_layers(bundle, against))
@@ -99,6 +107,12 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         say(f"Next: {_next_command(args, found)}")
     return 0 if found.ok else 1
+
+
+def _count(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
+    return int(word)
 
 
 def _open_photos(args: argparse.Namespace, labels: Sequence[str]) -> tuple[list[Path], list[int | None]]:

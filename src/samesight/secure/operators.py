@@ -348,13 +348,13 @@ def _by_constant(node: Node, kind: str) -> None:
         raise NotUnderstood(f"{kind} with a constant of shape {constant.shape}", "use one number a channel")
     numbers = np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.float32)
     ones = np.ones(channels, np.float32)
-    rules: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {
+    rules = {
         "Add": (ones, numbers),
         "Sub": (ones, -numbers) if at == 1 else (-ones, numbers),
         "Mul": (numbers, 0 * ones),
-        "Div": (1 / numbers, 0 * ones),
+        "Div": (np.float32(1) / numbers, 0 * ones),
     }
-    scale, shift = rules[kind]
+    scale, shift = (np.asarray(one, np.float32) for one in rules[kind])
     node.step("Scale", (value, node.weight(scale), node.weight(shift)))
 
 

@@ -116,7 +116,7 @@ class ScaleMamba:
         _check_range("images", self.channels.inputs, images)
         titles = {"bias": "Bias", "new_beta": "Beta", "new_gamma": "Gamma", "weights": "Weights"}
         lines = ["## Parameters", "", f"Range of channels reserved: **{first} - {last}**", ""]
-        lines += ["Channels in use:", ""]
+        lines.append("Channels in use:")
         for channel, (path, _) in enumerate(files, first):
             title = titles.pop(path.split("/")[1], None)
             lines += ["", f"### {title}", ""] if title else []
