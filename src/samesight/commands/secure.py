@@ -352,8 +352,8 @@ def _add_setup(commands: Any) -> None:
         commands,
         "setup",
         "install the secure engine into an environment of its own",
-        "Install the secure engine (spu) with uv, or with venv and pip, into an environment of its own: it needs\n"
-        "Python 3.11 and numpy below 2. About 0.85 GB. Nothing else is touched.",
+        "Install the secure engine (spu) with uv, or with venv and pip, into an environment of its own: it\n"
+        "needs Python 3.11 and numpy below 2. About 0.85 GB. Nothing else is touched.",
     )
     parser.add_argument("--at", type=Path, metavar="FOLDER", help="where (default: in Samesight's cache)")
     parser.add_argument("--base", metavar="PYTHON", help="a Python 3.11 (default: found)")

@@ -39,7 +39,7 @@ class Ledger:
         return None if self.limit is None else max(0, self.limit - self.counts.get(owner, 0))
 
     def count(self, owner: str, images: int) -> None:
-        """Count `images`, on disk before any is answered. Raises PartyError where there are not so many left."""
+        """Count `images`, on disk before any is answered. Raises PartyError where fewer are left."""
         left = self.left(owner)
         if left is not None and images > left:
             raise PartyError(
