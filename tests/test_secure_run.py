@@ -132,7 +132,7 @@ def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -
         assert session.answer(tensors[:1]).labels.tolist() == expected[:1].tolist()
         assert session.offer.left == 1
     with (
-        pytest.raises(PartyError, match="stopped|went away") as caught,
+        pytest.raises(PartyError, match=r"stopped|went away") as caught,
         ImageSession(place("image")) as session,
     ):
         session.answer(tensors[1:2])

@@ -287,8 +287,8 @@ def _add_run(commands: Any) -> None:
         commands,
         "run",
         "a secure run with all parties on this machine",
-        "Classify photos under encryption with every party as a process of its own on this machine: to try it\n"
-        "out, and to see what it costs. Each answer is compared with the plain one.\n\n"
+        "Classify photos under encryption with every party as a process of its own on this machine: to\n"
+        "try it out, and to see what it costs. Each answer is compared with the plain one.\n\n"
         "Exit code: 0 the same labels as without encryption, 1 another one, 2 could not be done.",
     )
     _add_bundle(parser)
@@ -340,8 +340,8 @@ def _add_certificates(commands: Any) -> None:
         commands,
         "certificates",
         "make an authority and a certificate a party",
-        "Make an authority and a certificate for each party, for a year. Give each party its own certificate\n"
-        "and key and the authority's certificate (ca.pem), and delete ca.key unless more are to be made.",
+        "Make an authority and a certificate for each party, for a year. Give each party its own\n"
+        "certificate and key and ca.pem, and delete ca.key unless more are to be made.",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder to write")
     parser.set_defaults(run_action=_certificates)
