@@ -70,7 +70,8 @@ TOLERANCES: dict[str, Tolerance] = _table(
     ),
     Tolerance(
         "secure-cheetah fp32",
-        "fixed point under CHEETAH with the fraction bits of ABY3: 4.2e-4 at most was measured (5 photos by pruned_resnet, 1 by SqueezeNet)",
+        "fixed point under CHEETAH with the fraction bits of ABY3: 4.2e-4 at most was measured (5 photos by "
+        "pruned_resnet, 1 by SqueezeNet)",
         abs=1e-3,
         rel=1e-4,
     ),
