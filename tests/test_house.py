@@ -32,6 +32,8 @@ DRAW = {
     "samesight.zoo.figure",
 }  # with matplotlib, when asked
 
+ENGINE = {"samesight.secure.jaxnet", "samesight.secure.program"}  # run in the engine's own environment
+
 
 def modules() -> dict[str, Path]:
     return {
@@ -87,6 +89,10 @@ def test_directions(module: str) -> None:
         assert "onnxruntime" not in names
     if module.startswith("samesight.training"):
         assert not any(name.startswith("samesight.export") for name in names)
+    if module.startswith("samesight.secure"):
+        heavy = {"jax", "spu"} if module in ENGINE else set()
+        tops = {name.split(".")[0] for name in names}
+        assert not tops & ({*HEAVY, "spu"} - heavy), "the engine's packages stay in the engine's environment"
     if module.startswith("samesight.data"):
         assert not any(name.startswith(("samesight.models", "samesight.training")) for name in names)
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "bench": ("bench", "measure copies and engines on this machine, or compare pretrained networks"),
     "show": ("show", "what a bundle holds"),
     "report": ("report", "one HTML page of a run, a bundle, or both"),
+    "secure": ("secure", "the network under encryption: check, export to other engines, run"),
     "sign": ("sign", "make a key, or sign a bundle with one"),
     "run": ("run", "run a recipe: a whole chain described in one file"),
     "fetch": ("fetch", "download a file and check it against a pinned SHA-256"),

@@ -15,6 +15,7 @@ SamesightError                what a user can mend; exit code 2
 │   ├── BundleChanged         a file's size or SHA-256 is not the recorded one
 │   ├── BundleLabels          the number of labels is not the number of outputs
 │   └── SignatureError        not signed, or not signed by the trusted key
+├── PartyError                another party of a secure computation is missing, stopped or unfit
 ├── ExportError               the network could not be written as asked
 │   └── CopyError             a copy was written, and does not give PyTorch's answer; exit code 1
 └── MissingExtra              a part of Samesight that is not installed
@@ -113,6 +114,10 @@ class CopyError(ExportError):
     """A copy was written, and does not give PyTorch's answer."""
 
     exit_code = 1
+
+
+class PartyError(SamesightError):
+    """Another party of a secure computation is missing, stopped, or said something that does not fit."""
 
 
 class MissingExtra(SamesightError):

@@ -1,4 +1,7 @@
-"""The runtimes that a bundle's copies can be run in, by name; imported only when they are asked for."""
+"""What a bundle's copies can be run in, by name; imported only when it is asked for.
+
+`RUNNERS` are engines that are given a model here, `ELSEWHERE` whatever answers with a bundle of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from samesight.bundle import Bundle
     from samesight.runner import ModelRunner, Runner, Settings
 
-__all__ = ["PACKAGES", "RUNNERS", "installed", "open_model", "open_runners"]
+__all__ = ["ELSEWHERE", "PACKAGES", "RUNNERS", "installed", "open_model", "open_runners"]
 
 
 def _onnxruntime(model: bytes, copy: str, settings: Settings) -> ModelRunner:
@@ -33,12 +36,29 @@ def _openvino_bf16(model: bytes, copy: str, settings: Settings) -> ModelRunner:
     return OpenVinoRunner(model, copy=copy, precision="bf16", settings=settings)
 
 
+def _secure(protocol: str) -> Callable[[Bundle, Sequence[str]], list[Runner]]:
+    def open_secure(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+        from samesight.secure.environment import find_python
+        from samesight.secure.local import SecureRunner
+        from samesight.secure.protocols import PROTOCOLS
+
+        if "fp32" not in copies:
+            raise InputError("a secure run is of the fp32 copy", found=", ".join(copies), fix="--copy fp32")
+        return [SecureRunner(bundle, PROTOCOLS[protocol], find_python())]
+
+    return open_secure
+
+
 RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "openvino-bf16": _openvino_bf16,
 }
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+ELSEWHERE: dict[str, Callable[..., list[Runner]]] = {
+    "secure": _secure("aby3"),
+    "secure-cheetah": _secure("cheetah"),
+}
 
 
 def installed(name: str) -> bool:
@@ -54,7 +74,7 @@ def open_model(name: str, model: bytes, copy: str, settings: Settings | None = N
     """
     from samesight.runner import USUAL
 
-    _check_name(name)
+    _check_name(name, RUNNERS)
     return RUNNERS[name](model, copy, settings or USUAL)
 
 
@@ -69,9 +89,12 @@ def open_runners(
     from samesight.runner import USUAL, check_sides
 
     for name in names:
-        _check_name(name)
+        _check_name(name, (*RUNNERS, *ELSEWHERE))
     runners: list[Runner] = []
     for name in names:
+        if name in ELSEWHERE:
+            runners += ELSEWHERE[name](bundle, copies)
+            continue
         for copy in copies:
             model = bundle.read(bundle.copy(copy).file)
             runner = RUNNERS[name](model, copy, settings or USUAL)
@@ -80,14 +103,14 @@ def open_runners(
     return runners
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, known: Sequence[str] | dict[str, Callable[..., object]]) -> None:
     if name == "pytorch":
         raise InputError(
             "PyTorch's answers are recorded in the bundle; every runner is compared with them",
-            expected=", ".join(RUNNERS),
+            expected=", ".join(known),
             found=name,
         )
-    if name not in RUNNERS:
-        raise InputError("there is no such runner", expected=", ".join(RUNNERS), found=name)
-    if not installed(name):
+    if name not in known:
+        raise InputError("there is no such runner", expected=", ".join(known), found=name)
+    if name in PACKAGES and not installed(name):
         raise MissingExtra(f"the runner {name}", "openvino")

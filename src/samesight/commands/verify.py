@@ -29,7 +29,7 @@ NOT_KNOWN = "-"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `samesight verify`."""
     from samesight.data.photos import add_photo_arguments
-    from samesight.runners import RUNNERS
+    from samesight.runners import ELSEWHERE, RUNNERS
 
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument(
@@ -53,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME",
         help=f"run the copies in this runtime (may be repeated; default: onnxruntime; there are: "
-        f"{', '.join(RUNNERS)})",
+        f"{', '.join((*RUNNERS, *ELSEWHERE))})",
+    )
+    parser.add_argument(
+        "--samples",
+        type=_count,
+        metavar="N",
+        help="only the first N golden samples, where a runner is slow (default: all)",
     )
     parser.add_argument(
         "--against",
@@ -87,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
             where=args.bundle,
             fix="export it again, with --samples PHOTOS",
         )
+    if args.samples is not None:
+        golden = golden.first(args.samples)
     runners = open_runners(bundle, args.runner or ["onnxruntime"], list(dict.fromkeys(copies)))
     photos = None if args.photos is None else chosen_photos(args, bundle.labels)
     found = verify(bundle, golden, runners, photos=photos, explain=explain_by_layers(bundle, against))
@@ -99,6 +107,12 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         say(f"Next: {_next_command(args, found)}")
     return 0 if found.ok else 1
+
+
+def _count(word: str) -> int:
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
+    return int(word)
 
 
 def chosen_photos(args: argparse.Namespace, labels: Sequence[str]) -> tuple[list[Path], list[int | None]]:

@@ -88,6 +88,11 @@ class Golden:
     logits: Mapping[str, NDArray[np.float32]]
     preprocess: Preprocess
 
+    def first(self, count: int) -> Golden:
+        """The first `count` samples alone."""
+        logits = {name: rows[:count] for name, rows in self.logits.items()}
+        return Golden(self.samples[:count], logits, self.preprocess)
+
 
 @dataclass(frozen=True)
 class Candidate:

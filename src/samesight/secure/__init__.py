@@ -1,0 +1,11 @@
+"""The network under encryption: the image's owner and the model's owner never see each other's data.
+
+graph.py  rewrite.py  check.py   what a network is here; the rewrites that change no answer; who can run it
+export.py  formats/              files for other engines, and the proof that they hold the same network
+jaxnet.py  program.py            the network as a secure program (jax and spu, in an environment of their own)
+wire.py  party.py  local.py      messages between the parties; one party; all of them on one machine
+
+Nothing here imports torch. jax and spu are imported by jaxnet.py and program.py alone.
+"""
+
+from __future__ import annotations
