@@ -22,6 +22,7 @@ COMMANDS = {
     "models": ("models", "pretrained networks: accuracy against cost; layers and a picture of one"),
     "train": ("train", "fine-tune a pretrained network on photos"),
     "export": ("export", "turn a run, or a checkpoint trained elsewhere, into a bundle"),
+    "quantize": ("quantize", "add an int8 copy to a bundle, within a budget of accuracy"),
     "verify": ("verify", "prove that every copy in a bundle still gives the same answer"),
     "predict": ("predict", "classify photos with a bundle, without PyTorch"),
     "bench": ("bench", "measure copies and engines on this machine, or compare pretrained networks"),

@@ -74,7 +74,7 @@ def open_model(name: str, model: bytes, copy: str, settings: Settings | None = N
     """
     from samesight.runner import USUAL
 
-    _check_name(name, RUNNERS)
+    _check_name(name, tuple(RUNNERS))
     return RUNNERS[name](model, copy, settings or USUAL)
 
 
@@ -103,7 +103,7 @@ def open_runners(
     return runners
 
 
-def _check_name(name: str, known: Sequence[str] | dict[str, Callable[..., object]]) -> None:
+def _check_name(name: str, known: Sequence[str]) -> None:
     if name == "pytorch":
         raise InputError(
             "PyTorch's answers are recorded in the bundle; every runner is compared with them",

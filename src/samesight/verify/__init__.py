@@ -15,13 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from samesight.bundle import Bundle, strictjson
+from samesight.bundle import Bundle, Copy, strictjson
 from samesight.data.labels import labels_mapping
 from samesight.evaluate import agreement
 from samesight.progress import track
 from samesight.runner import Runner
 from samesight.verify.golden import MARGIN_FACTOR, REFERENCE, Golden, margin
-from samesight.verify.photos import check_photos, recorded_only
+from samesight.verify.photos import by_own_record, check_photos, recorded_only
 from samesight.verify.stages import Fault, compare, judge
 from samesight.verify.tolerances import TOLERANCES, Tolerance, tolerance_for
 from samesight.verify.verification import STAGES, RunnerResult, StageResult, Verification
@@ -90,12 +90,14 @@ def verify(
 def _blank(bundle: Bundle, runner: Runner) -> RunnerResult:
     copy = bundle.copy(runner.copy)
     tolerance = tolerance_for(copy.precision, runner.name)
-    return RunnerResult(runner.name, copy.name, copy.precision, tolerance, recorded_only(bundle, copy.name))
+    reference = copy.name if by_own_record(copy) else REFERENCE
+    photos = recorded_only(bundle, copy.name)
+    return RunnerResult(runner.name, copy.name, copy.precision, tolerance, photos, reference)
 
 
 def _judge_record(bundle: Bundle, golden: Golden, faults: Faults) -> None:
     """Whether the golden samples agree with themselves and with bundle.json, before anything is run."""
-    tolerances = [tolerance_for(copy.precision) for copy in bundle.copies]
+    tolerances = [tolerance_for(copy.precision) for copy in bundle.copies if not by_own_record(copy)]
     clear = 0
     for sample, logits in zip(golden.samples, golden.logits[REFERENCE], strict=True):
         found = margin(logits)
@@ -120,6 +122,29 @@ def _judge_record(bundle: Bundle, golden: Golden, faults: Faults) -> None:
         first = golden.samples[0].id
         words = "no golden sample's margin is more than twice the copies' tolerances: they prove nothing"
         faults["record"][first] = Fault("record", first, words)
+    for copy in filter(by_own_record, bundle.copies):
+        _judge_own_record(copy, golden, faults)
+
+
+def _judge_own_record(copy: Copy, golden: Golden, faults: Faults) -> None:
+    """Whether an int8 copy's record is as near to PyTorch as bundle.json says, and proves anything."""
+    if not golden.samples:
+        return
+    first, file = golden.samples[0].id, f"golden/logits/{copy.name}.f32"
+    bound, own = copy.recorded.get("max_abs_difference"), golden.logits.get(copy.name)
+    if own is None or bound is None:
+        words = f"the {copy.name} copy is judged by its own logits, and bundle.json or {file} lacks them"
+        faults["record"][first] = faults["record"][first] or Fault("record", first, words)
+        return
+    distance = np.abs(own.astype(np.float64) - golden.logits[REFERENCE]).max(axis=1)
+    for sample, far in zip(golden.samples, distance, strict=True):
+        if far > bound * (1 + _SAME_MARGIN) and faults["record"][sample.id] is None:
+            words = f"{file} is {far:.4g} from PyTorch's logits, where bundle.json says {bound:.4g} at most"
+            faults["record"][sample.id] = Fault("record", sample.id, words)
+    tolerance = tolerance_for(copy.precision)
+    if not any(margin(row) > MARGIN_FACTOR * tolerance.absolute(float(np.abs(row).max())) for row in own):
+        words = f"no golden sample has a margin in {file} that proves anything"
+        faults["record"][first] = faults["record"][first] or Fault("record", first, words)
 
 
 def _judge_labels_file(bundle: Bundle, faults: Faults) -> None:
@@ -136,9 +161,10 @@ def _answer(
     golden: Golden, index: int, runner: Runner, tensor: NDArray[np.float32], result: RunnerResult
 ) -> tuple[NDArray[np.float32], Fault | None]:
     """One runner's logits (classes,) for one sample, and their fault; `result` keeps count of it."""
-    reference = golden.logits[REFERENCE][index]
+    reference = _reference(golden, result)[index]
     sample = golden.samples[index].id
     who = f"{runner.name} with the {runner.copy} copy"
+    whose = "PyTorch" if result.reference == REFERENCE else "were recorded of it"
     rows = runner.logits(tensor[None])
     logits = np.full_like(reference, np.nan)
     comparison = None
@@ -152,10 +178,10 @@ def _answer(
             problem = f"{who} gives {np.count_nonzero(~np.isfinite(logits))} logits that are not finite"
         elif comparison is not None:
             problem = (
-                f"{who} gives other logits than PyTorch by more than {allowed:.4g}: {comparison.words()}"
+                f"{who} gives other logits than {whose} by more than {allowed:.4g}: {comparison.words()}"
             )
         elif logits.argmax() != reference.argmax() and margin(reference) > MARGIN_FACTOR * allowed:
-            problem = f"{who} gives another label than PyTorch"
+            problem = f"{who} gives another label than {whose.replace('were', 'was')}"
         else:
             problem = ""
     result.samples += 1
@@ -167,24 +193,33 @@ def _answer(
     return logits, fault
 
 
+def _reference(golden: Golden, result: RunnerResult) -> NDArray[np.float32]:
+    """The logits (samples, classes) that a copy must give: PyTorch's, or an int8 copy's own."""
+    return golden.logits.get(result.reference, golden.logits[REFERENCE])
+
+
 def _summarise(golden: Golden, result: RunnerResult, answers: NDArray[np.float32], faults: Faults) -> None:
     """Fill in `result`'s figures from its logits (samples, classes), and judge what was recorded of them."""
     judged = [index for index, sample in enumerate(golden.samples) if sample.id in faults["network"]]
     if not judged:
         return
-    reference, found = golden.logits[REFERENCE][judged], answers[judged]
+    reference, found = _reference(golden, result)[judged], answers[judged]
+    pytorch = golden.logits[REFERENCE][judged]
     distance = np.abs(found.astype(np.float64) - reference)
     here = distance.max(axis=1)
     allowed = np.array([result.tolerance.absolute(float(scale)) for scale in np.abs(reference).max(axis=1)])
     result.max_abs_difference = float(here.max())
     result.mean_abs_difference = float(distance.mean())
     result.allowed = float(allowed[int(np.nan_to_num(here / allowed, nan=np.inf).argmax())])
-    result.label_agreement = agreement(found, reference)
+    result.pytorch_max_abs_difference = float(np.abs(found.astype(np.float64) - pytorch).max())
+    result.label_agreement = agreement(found, pytorch)
     if result.copy not in golden.logits:
         result.notes.append("no logits of this copy were recorded at export")
         return
     recorded = golden.logits[result.copy][judged].astype(np.float64)
     result.recorded_max_abs_difference = float(np.abs(found - recorded).max())
+    if result.reference != REFERENCE:
+        return
     there = np.abs(recorded - reference).max(axis=1)
     for row, index in enumerate(judged):
         sample = golden.samples[index].id
@@ -207,6 +242,8 @@ def _note_common_difference(results: Sequence[RunnerResult], answers: NDArray[np
     if len(results) < 2 or not all(result.different for result in results):
         return
     allowed = max(result.allowed or 0.0 for result in results)
+    if any(result.reference != REFERENCE for result in results):
+        return
     known = answers[:, np.isfinite(answers).all(axis=(0, 2))]
     if known.size and float(np.ptp(known, axis=0).max()) <= allowed:
         for result in results:

@@ -148,6 +148,11 @@ def explain_by_layers(
             )
         ours, theirs = bundle.copy(guilty), other.copy(name)
         same = ours.precision == theirs.precision
+        if not same and "int8" in (ours.precision, theirs.precision):
+            return None, (
+                "no layer is named: an int8 copy rounds every layer; --against OTHER_BUNDLE compares it with "
+                "another int8 copy"
+            )
         suffix = "" if same else " fp16"
         allowed = TOLERANCES[f"layer{suffix}"], TOLERANCES[f"parameters{suffix}"]
         try:

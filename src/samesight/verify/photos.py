@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from samesight.bundle import Bundle
+from samesight.bundle import Bundle, Copy
 from samesight.evaluate import accuracy, agreement, photo_logits, photos_sha256
 from samesight.runner import Runner
 from samesight.verify.golden import MARGIN_FACTOR
 from samesight.verify.tolerances import TOLERANCES, Tolerance, tolerance_for
 
-__all__ = ["PhotoCheck", "agreement_beyond_toss_ups", "check_photos", "recorded_only"]
+__all__ = ["PhotoCheck", "agreement_beyond_toss_ups", "by_own_record", "check_photos", "recorded_only"]
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ def check_photos(
         reference = next(
             (found.logits[one.copy] for one in group if bundle.copy(one.copy).precision == "fp32"), None
         )
-        same = _are_recorded(bundle, [paths[at] for at in found.read if targets[at] is not None])
+        labelled = [paths[at] for at in found.read if targets[at] is not None]
         for runner in group:
             logits = found.logits[runner.copy]
+            same = _are_recorded(bundle, bundle.copy(runner.copy), labelled)
             check = _check(bundle, runner, logits, reference, (rows, truth), same)
             checks[name, runner.copy] = replace(check, unread=len(found.errors))
     return [checks[runner.name, runner.copy] for runner in runners]
@@ -89,7 +90,7 @@ def _check(
     raw = counted = None
     if reference is not None and len(logits):
         raw = agreement(logits, reference)
-        tolerance = tolerance_for(bundle.copy(runner.copy).precision, runner.name)
+        tolerance = _from_fp32(bundle.copy(runner.copy), runner.name)
         counted = agreement_beyond_toss_ups(logits, reference, tolerance)
         least = TOLERANCES["label agreement"].least or 0.0
         if counted < least:
@@ -109,11 +110,27 @@ def _check(
     )
 
 
-def _are_recorded(bundle: Bundle, photos: Sequence[Path]) -> bool:
-    """Whether `photos` are, byte for byte, those that the recorded accuracies were measured on."""
-    recorded = bundle.made.get("test_photos_sha256")
-    counts = {copy.recorded.get("test_photos") for copy in bundle.copies}
-    return recorded is not None and len(photos) in counts and photos_sha256(photos) == recorded
+def by_own_record(copy: Copy) -> bool:
+    """Whether a copy is judged by its own recorded logits: int8 is too coarse for PyTorch's."""
+    return copy.precision == "int8"
+
+
+def _from_fp32(copy: Copy, runner: str) -> Tolerance:
+    """How far a copy's logits may be from the FP32 copy's: of an int8 copy, what was recorded of it."""
+    tolerance = tolerance_for(copy.precision, runner)
+    if not by_own_record(copy):
+        return tolerance
+    return replace(tolerance, abs=float(copy.recorded.get("max_abs_difference") or 0.0))
+
+
+def _are_recorded(bundle: Bundle, copy: Copy, photos: Sequence[Path]) -> bool:
+    """Whether `photos` are, byte for byte, those that the copy's recorded accuracy was measured on."""
+    recorded = bundle.made.get(
+        f"{copy.name}_test_photos_sha256" if by_own_record(copy) else "test_photos_sha256"
+    )
+    if recorded is None or len(photos) != copy.recorded.get("test_photos"):
+        return False
+    return bool(photos_sha256(photos) == recorded)
 
 
 def agreement_beyond_toss_ups(

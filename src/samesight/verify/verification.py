@@ -44,12 +44,14 @@ class RunnerResult:
     precision: str
     tolerance: Tolerance
     photos: PhotoCheck
+    reference: str = "pytorch"  # whose recorded logits it must give: PyTorch's, or an int8 copy's own
     samples: int = 0
     different: int = 0
-    max_abs_difference: float | None = None  # from PyTorch's logits; null where one is not finite
+    max_abs_difference: float | None = None  # from these logits; null where one is not finite
     mean_abs_difference: float | None = None
     allowed: float | None = None  # by the tolerance, on the sample that came nearest to it
     recorded_max_abs_difference: float | None = None  # from the same copy's logits at export
+    pytorch_max_abs_difference: float | None = None
     label_agreement: float | None = None
     first: Fault | None = None
     layer: Mapping[str, Any] | None = None
