@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("export", "turn a run, or a checkpoint trained elsewhere, into a bundle"),
     "verify": ("verify", "prove that every copy in a bundle still gives the same answer"),
     "predict": ("predict", "classify photos with a bundle, without PyTorch"),
+    "serve": ("serve", "answer over HTTP: the Open Inference Protocol, and a page to drop photos on"),
     "show": ("show", "what a bundle holds"),
     "report": ("report", "one HTML page of a run, a bundle, or both"),
     "sign": ("sign", "make a key, or sign a bundle with one"),
