@@ -1,12 +1,11 @@
 """Serve bundles over HTTP: the Open Inference Protocol v2 for programs, POST /classify and a page for people.
 
-Each BUNDLE answers to its own name and version, or to NAME with NAME=BUNDLE. Its golden samples must pass first;
-a bundle that is replaced on disk is proved, and takes over, while the old one serves. The address is printed on
-stdout once it is listened to; GET /v2/health/ready says when answers can be had, GET /docs what can be asked.
+Each BUNDLE answers to its own name and version, or to NAME with NAME=BUNDLE. Its golden samples must pass
+first; a bundle that is replaced on disk is proved, and takes over, while the old one serves. The address is
+printed on stdout once it is listened to; GET /v2/health/ready says when answers can be had, GET /docs what
+can be asked. Bearer tokens come from a file or from the environment variable SAMESIGHT_TOKEN.
 
-Bearer tokens come from a file (--token) or the environment variable SAMESIGHT_TOKEN, never from the command line.
-
-Exit code: 0 stopped as told, 1 a golden sample has another answer here, 2 a bundle or option must not be used."""
+Exit code: 0 stopped as told, 1 a golden sample has another answer here, 2 a bundle or option will not do."""
 
 from __future__ import annotations
 
@@ -43,13 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--copy", "copy", "which copy answers", metavar="NAME")
     option("--trust", "trust", "refuse bundles not signed by this key", type=Path, metavar="KEY.pub")
     parser.add_argument("--unproved", action="store_true", help="serve bundles without golden samples too")
-    option("--reload", "reload_s", "seconds between looks for replaced bundles; 0: never", type=float, metavar="S")
+    option(
+        "--reload",
+        "reload_s",
+        "seconds between looks for replaced bundles; 0: never",
+        type=float,
+        metavar="S",
+    )
     option("--workers", "workers", "processes", type=_number(1, 256), metavar="N")
     option(
-        "--threads", "threads", "in each process (default: the CPUs, shared)", type=_number(1, 256), metavar="N"
+        "--threads",
+        "threads",
+        "in each process (default: the CPUs, shared)",
+        type=_number(1, 256),
+        metavar="N",
     )
-    option("--batch", "batch", "photos in a run (default: measured at start)", type=_number(1, 64), metavar="N")
-    option("--queue", "queue", "photos that may wait; more are refused", type=_number(1, 100_000), metavar="N")
+    option(
+        "--batch", "batch", "photos in a run (default: measured at start)", type=_number(1, 64), metavar="N"
+    )
+    option(
+        "--queue", "queue", "photos that may wait; more are refused", type=_number(1, 100_000), metavar="N"
+    )
     option("--deadline", "deadline_s", "seconds for an answer", type=_seconds, metavar="S")
     option("--max-photos", "max_photos", "photos in a request", type=_number(1, 10_000), metavar="N")
     parser.add_argument(
@@ -62,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--max-pixels", "max_pixels", "pixels of a photo", type=_number(1, 8192 * 8192), metavar="N")
     option("--memory-mib", "memory_mib", "memory for requests", type=_number(1, 1 << 20), metavar="MIB")
     option("--connections", "connections", "connections at a time", type=_number(1, 100_000), metavar="N")
-    option("--slow", "read_timeout_s", "seconds a client may take to send or read", type=_seconds, metavar="S")
+    option(
+        "--slow", "read_timeout_s", "seconds a client may take to send or read", type=_seconds, metavar="S"
+    )
     option("--grace", "stop_timeout_s", "seconds to finish in when stopped", type=_seconds, metavar="S")
     option("--log", "log", "form of the log on stderr", choices=("json", "text", "off"))
 
@@ -106,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         log=args.log,
     )
     if args.host not in LOOPBACK and not settings.tokens:
-        say(f"warning: whoever reaches {args.host} may ask; --token FILE, or SAMESIGHT_TOKEN, asks for a token")
+        say(f"warning: whoever reaches {args.host} may ask; --token FILE or SAMESIGHT_TOKEN demands a token")
     return serve(settings)
 
 

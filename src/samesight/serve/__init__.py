@@ -3,7 +3,7 @@
 settings.py   everything that may be chosen, and its default
 refusal.py    every answer that is not 200, with its status
 protocol.py   the inference protocol's requests and answers, JSON and binary, as bytes; knows no HTTP
-shelf.py      the bundles that are served, by name and version: proved before they answer, replaced while serving
+shelf.py      the bundles that are served, by name and version: proved first, replaced while serving
 work.py       the bounded queue and the threads that decode photos and run networks
 body.py       what a client sends: limits, time, compression, multipart
 app.py        the routes

@@ -124,7 +124,7 @@ class Service:
             await asyncio.to_thread(self.pool.close)
 
     def _keep(self) -> None:
-        """Load the bundles, then look for replaced ones until the server stops. Runs in a thread of its own."""
+        """Load the bundles, then look for replaced ones until the server stops. Runs in its own thread."""
         try:
             self.shelf.load()
         except Exception as error:
@@ -242,7 +242,9 @@ class Service:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             multipart = kind == "multipart/form-data"
             if kind and not multipart and not kind.startswith(PHOTO_TYPES):
-                raise Refusal(415, "type", f"a photo or multipart/form-data is expected, not {ascii(kind)[1:-1]}")
+                raise Refusal(
+                    415, "type", f"a photo or multipart/form-data is expected, not {ascii(kind)[1:-1]}"
+                )
             body, deadline = await self._read(request, lease)
             if multipart:
                 lease.upto(2 * len(body))
@@ -371,6 +373,11 @@ def _coding(accepted: str) -> str | None:
     """gzip or deflate, the first that the client names and does not forbid."""
     for word in accepted.lower().split(","):
         coding, _, weight = word.strip().partition(";")
-        if coding in ("gzip", "deflate") and weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
+        if coding in ("gzip", "deflate") and weight.replace(" ", "") not in (
+            "q=0",
+            "q=0.0",
+            "q=0.00",
+            "q=0.000",
+        ):
             return coding
     return None

@@ -1,4 +1,4 @@
-"""What a client sends, read within limits: bytes, time, memory of all requests together, compression, multipart."""
+"""What a client sends, read within limits of bytes, time and memory; compression and multipart undone."""
 
 from __future__ import annotations
 
@@ -62,14 +62,12 @@ class Lease:
             self._size = size
 
 
-async def read_body(
-    request: Request, lease: Lease, *, limit_bytes: int, timeout_s: float
-) -> bytes:
+async def read_body(request: Request, lease: Lease, *, limit_bytes: int, timeout_s: float) -> bytes:
     """The whole body, uncompressed.
 
-    Raises Refusal: 413 where it is longer than `limit_bytes`, compressed or not, 408 where it takes longer than
-    `timeout_s`, 415 for a compression that is not known, 400 where it cannot be read, 429 where all requests
-    together are too many.
+    Raises Refusal: 413 where it is longer than `limit_bytes`, compressed or not, 408 where it takes longer
+    than `timeout_s`, 415 for a compression that is not known, 400 where it cannot be read, 429 where all
+    requests together hold too much.
     """
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip", "deflate", ""):

@@ -17,7 +17,7 @@ _FULL = (
 
 
 def connection_class(limit: int, ask_s: float, metrics: Any) -> type[asyncio.Protocol]:
-    """A protocol for uvicorn that holds `limit` connections, each of which has `ask_s` to send its headers."""
+    """A protocol for uvicorn that holds `limit` connections, and gives each `ask_s` to send its headers."""
 
     class Connection(HttpToolsProtocol):
         _waiting: asyncio.TimerHandle | None = None

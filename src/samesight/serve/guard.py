@@ -1,4 +1,4 @@
-"""What stands around every route: the token, the form of errors, slow readers, the log line and the metrics."""
+"""What stands around every route: the token, the form of errors, slow readers, log and metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hmac
 import time
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -57,7 +58,7 @@ class Guard:
         start = time.perf_counter()
         status = 0
         scope["app"] = self  # so that the router raises instead of answering in a form of its own
-        facts: dict[str, object] = {}
+        facts: dict[str, Any] = {}
         scope["facts"] = facts
 
         async def watched(message: Message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,7 +31,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        own = {"registry": self._registry, "namespace": "samesight"}
+        own: dict[str, Any] = {"registry": self._registry, "namespace": "samesight"}
         self._requests = Counter("requests", "Requests answered.", ("route", "status"), **own)
         self._rejections = Counter("rejections", "Requests refused, by reason.", ("reason",), **own)
         self._photo_errors = Counter("photo_errors", "Photos that were not read, by kind.", ("kind",), **own)
@@ -50,12 +51,14 @@ class Metrics:
         stages = Histogram("stage_seconds", "Time by stage.", ("stage",), buckets=_SECONDS, **own)
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._batch = Histogram("batch_photos", "Photos in a run.", buckets=(1, 2, 4, 8, 16, 32), **own)
-        alive = {"multiprocess_mode": "livesum", **own}
+        alive: dict[str, Any] = {"multiprocess_mode": "livesum", **own}
         self.queue = Gauge("queue_photos", "Photos that wait.", **alive)
         self.body_bytes = Gauge("body_bytes", "Bytes of requests that are held.", **alive)
         self.connections = Gauge("connections", "Connections that are open.", **alive)
         self.ready = Gauge("ready_processes", "Processes whose bundles have all been proved.", **alive)
-        self._bundles = Counter("bundle_events", "Bundles loaded, replaced, refused, missing.", ("event",), **own)
+        self._bundles = Counter(
+            "bundle_events", "Bundles loaded, replaced, refused, missing.", ("event",), **own
+        )
         if SHARED_FOLDER not in os.environ:
             ProcessCollector(registry=self._registry)
 
@@ -95,6 +98,6 @@ class Metrics:
         registry = self._registry
         if SHARED_FOLDER in os.environ:
             registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         text: bytes = generate_latest(registry)
         return text

@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -70,7 +71,7 @@ def run_one(settings: Settings, listening: socket.socket) -> int:
             timeout_graceful_shutdown=int(settings.stop_timeout_s),
         )
     )
-    # uvicorn raises again the signal that stopped it, when all is done; that would end the process as if killed.
+    # When all is done, uvicorn raises the signal that stopped it again: the process would end as if killed.
     before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         server.run(sockets=[listening])
@@ -106,12 +107,16 @@ def _run_several(settings: Settings, listening: socket.socket) -> int:
                     if process is not None and process.is_alive():
                         continue
                     if process is not None:
-                        mark_process_dead(process.pid)
+                        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
                         log("process ended", level="error", pid=process.pid, code=process.exitcode)
                         if process.exitcode in (1, 2) or time.monotonic() - since < HEALTHY_S:
-                            return process.exitcode or 2  # it cannot be served: starting it again will not help
+                            return (
+                                process.exitcode or 2
+                            )  # it cannot be served: starting it again will not help
                         time.sleep(RESTART_S)
-                    process = context.Process(target=_child, args=(settings, listening), name=f"serve {place}")
+                    process = context.Process(
+                        target=_child, args=(settings, listening), name=f"serve {place}"
+                    )
                     process.start()
                     workers[place] = (process, time.monotonic())
                 time.sleep(0.1)
@@ -140,7 +145,7 @@ def _child(settings: Settings, listening: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _shared_metrics() -> object:
+def _shared_metrics() -> Iterator[None]:
     """A folder in which all processes keep their counters; prometheus_client finds it by the environment."""
     from samesight.serve.metrics import SHARED_FOLDER
 
@@ -164,7 +169,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         found = getattr(error, "strerror", None) or error
         raise InputError(
-            "the address cannot be listened to", where=f"{host}, port {port}", found=found, fix="another --port"
+            "the address cannot be listened to",
+            where=f"{host}, port {port}",
+            found=found,
+            fix="another --port",
         ) from error
     return listening
 

@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server behaves. Memory is bounded by `memory_mib`, `max_pixels`, `threads` and `batch` together."""
+    """How a server behaves. `memory_mib`, `max_pixels`, `threads` and `batch` bound its memory."""
 
     sources: tuple[Source, ...]
     host: str = "127.0.0.1"

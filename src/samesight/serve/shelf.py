@@ -1,8 +1,8 @@
-"""The bundles that are served, by name and version. Each is proved before it answers, and replaced while serving.
+"""The bundles that are served, by name and version: proved before they answer, replaced while serving.
 
-A bundle is replaced on disk in one step (as `files.new_folder` does). The shelf looks at bundle.sha256 of each
-folder now and then; where it has changed, the new bundle is opened, verified and measured while the old one
-answers, and takes its place only then. What was begun with the old one is finished by it.
+A bundle is replaced on disk in one step (as `files.new_folder` does). The shelf looks at bundle.sha256 of
+each folder now and then; where it has changed, the new bundle is opened, verified and measured while the old
+one answers, and takes its place only then. What was begun with the old one is finished by it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from samesight.bundle import Bundle, open_bundle
-from samesight.errors import BundleError, BundleUnproved, InputError, SamesightError
+from samesight.errors import BundleUnproved, InputError, SamesightError
 from samesight.files import sha256_bytes
 from samesight.runner import Runner
 from samesight.runtime import Classifier, open_runner
@@ -167,14 +167,16 @@ class Shelf:
         self._ready.set()
 
     def refresh(self) -> None:
-        """Take in every bundle that has been replaced since the last look; keep the old one where that fails."""
+        """Take in every bundle that was replaced since the last look; keep the old one where that fails."""
         for source in self._settings.sources:
             stamp = _stamp(source.folder)
             if stamp == self._stamps[source]:
                 continue
             self._stamps[source] = stamp  # a bundle that failed is not tried again until it changes
             if not stamp:
-                self._tell("missing", level="warning", name=self._served[source].name, folder=str(source.folder))
+                self._tell(
+                    "missing", level="warning", name=self._served[source].name, folder=str(source.folder)
+                )
                 continue
             old = self._served[source]
             try:
@@ -198,10 +200,11 @@ class Shelf:
                 continue
             versions = names.setdefault(served.name, {})
             if served.version in versions:
+                other = versions[served.version].source.folder
                 raise InputError(
                     "two bundles have one name and version",
                     where=source.folder,
-                    found=f"{served.name} {served.version}, which is {versions[served.version].source.folder} too",
+                    found=f"{served.name} {served.version}, as {other} has",
                     fix=f"NAME={source.folder}",
                 )
             versions[served.version] = served

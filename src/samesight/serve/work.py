@@ -184,7 +184,9 @@ class Pool:
         if ready:
             begin = time.perf_counter()
             tensors = [tensor for _, tensor in ready]
-            logits = jobs[0].served.runner.logits(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
+            logits = jobs[0].served.runner.logits(
+                tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+            )
             self._metrics.stage("network", time.perf_counter() - begin)
             self._metrics.batch(len(logits))
             place = 0
