@@ -20,11 +20,24 @@ def _onnxruntime(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
     return [open_runner(bundle, name) for name in copies]
 
 
-RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {"onnxruntime": _onnxruntime}
+def _server(
+    bundle: Bundle, copies: Sequence[str], *, url: str | None = None, token: str | None = None
+) -> list[Runner]:
+    from samesight.serve.client import open_server_runners
+
+    return open_server_runners(bundle, copies, url, token)
 
 
-def open_runners(bundle: Bundle, names: Sequence[str], copies: Sequence[str]) -> list[Runner]:
-    """A runner for each of `copies` in each runtime of `names`. Raises InputError for a name it lacks."""
+RUNNERS: dict[str, Callable[..., list[Runner]]] = {"onnxruntime": _onnxruntime, "server": _server}
+
+
+def open_runners(
+    bundle: Bundle, names: Sequence[str], copies: Sequence[str], **server: str | None
+) -> list[Runner]:
+    """A runner for each of `copies` in each runtime of `names`. Raises InputError for a name it lacks.
+
+    `server` has the `url` and the `token` of the runner of that name.
+    """
     for name in names:
         if name == "pytorch":
             raise InputError(
@@ -34,4 +47,5 @@ def open_runners(bundle: Bundle, names: Sequence[str], copies: Sequence[str]) ->
             )
         if name not in RUNNERS:
             raise InputError("there is no such runner", expected=", ".join(RUNNERS), found=name)
-    return [runner for name in names for runner in RUNNERS[name](bundle, copies)]
+    options = {"server": server}
+    return [runner for name in names for runner in RUNNERS[name](bundle, copies, **options.get(name, {}))]

@@ -322,6 +322,7 @@ class Service:
 
     async def _read(self, request: Request, lease: Lease) -> tuple[bytes, float]:
         """The body, and the time by which it must be answered."""
+        self.pool.check_room()
         start = time.perf_counter()
         body = await read_body(
             request,

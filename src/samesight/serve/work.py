@@ -116,16 +116,20 @@ class Pool:
                 raise one
         return found
 
+    def check_room(self, rows: int = 1) -> None:
+        """Raise Refusal, 429, where `rows` photos find no room now: worth asking before a body is read."""
+        if self._rows + rows > self.length:
+            raise Refusal(
+                429,
+                "queue",
+                f"the queue is full: {self._rows} of {self.length} places are taken, {rows} needed",
+                retry_s=self._rows * self._photo_s / self.threads,
+            )
+
     def _offer(self, jobs: Sequence[_Job]) -> None:
         rows = sum(job.rows for job in jobs)
         with self._change:
-            if self._rows + rows > self.length:
-                raise Refusal(
-                    429,
-                    "queue",
-                    f"the queue is full: {self._rows} of {self.length} places are taken, {rows} are needed",
-                    retry_s=self._rows * self._photo_s / self.threads,
-                )
+            self.check_room(rows)
             self._waiting.extend(jobs)
             self._rows += rows
             self._change.notify(len(jobs))
