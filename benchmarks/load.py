@@ -3,10 +3,10 @@
 `python benchmarks/load.py URL PHOTO… --seconds 10 (--connections 8 | --rate 100 [--poisson])`
 
 With --connections, each sends the next photo when it has the last answer: the most that the server can do.
-With --rate, photos are due at fixed times (or, with --poisson, at random ones of that mean) whether or not the
-server keeps up, and a latency counts from when its photo was due, so that waiting to be sent is not left out.
-Requests are bytes made beforehand and answers are hardly parsed, so that the generator takes little of the CPU
-that it shares with the server; what it took is reported.
+With --rate, photos are due at fixed times (or, with --poisson, at random ones of that mean) whether or not
+the server keeps up, and a latency counts from when its photo was due, so that waiting to be sent is not left
+out. Requests are bytes made beforehand and answers are hardly parsed, so that the generator takes little of
+the CPU that it shares with the server; what it took is reported.
 """
 
 from __future__ import annotations
