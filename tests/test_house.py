@@ -25,6 +25,8 @@ CORE = {
     *("bench", "machine", "profiles"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
+SERVE = CORE | {"serve"}  # and what the extra of that name brings
+SERVE_PACKAGES = {"starlette", "uvicorn", "python_multipart", "prometheus_client"}
 DRAW = {
     "samesight.bench.plots",
     "samesight.report.plots",
@@ -74,6 +76,17 @@ def is_core(module: str) -> bool:
 def test_the_core_imports_nothing_heavy(module: str) -> None:
     tops = {name.split(".")[0] for name in imports(modules()[module], nested=True)}
     assert not tops & (HEAVY - ({"matplotlib"} if module in DRAW else set()))
+
+
+@pytest.mark.row("R2")
+@pytest.mark.parametrize("module", sorted(m for m in modules() if m.startswith("samesight.serve")))
+def test_serving_imports_the_core_and_its_own_packages(module: str) -> None:
+    for name in imports(modules()[module], nested=True):
+        top, _, rest = name.partition(".")
+        if top == "samesight":
+            assert not rest or rest.split(".")[0] in SERVE | {"__version__"}
+        else:
+            assert top in sys.stdlib_module_names | SERVE_PACKAGES | {"numpy"}
 
 
 @pytest.mark.parametrize("module", sorted(modules()))

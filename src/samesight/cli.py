@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": ("verify", "prove that every copy in a bundle still gives the same answer"),
     "predict": ("predict", "classify photos with a bundle, without PyTorch"),
     "bench": ("bench", "measure copies and engines on this machine, or compare pretrained networks"),
+    "serve": ("serve", "answer over HTTP: the Open Inference Protocol, and a page to drop photos on"),
     "show": ("show", "what a bundle holds"),
     "report": ("report", "one HTML page of a run, a bundle, or both"),
     "secure": ("secure", "the network under encryption: check, export to other engines, run"),

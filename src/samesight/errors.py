@@ -14,6 +14,7 @@ SamesightError                what a user can mend; exit code 2
 │   ├── BundleFiles           a file is missing, or one is there that is not listed
 │   ├── BundleChanged         a file's size or SHA-256 is not the recorded one
 │   ├── BundleLabels          the number of labels is not the number of outputs
+│   ├── BundleUnproved        its golden samples have another answer here; exit code 1
 │   └── SignatureError        not signed, or not signed by the trusted key
 ├── PartyError                another party of a secure computation is missing, stopped or unfit
 ├── ExportError               the network could not be written as asked
@@ -100,6 +101,12 @@ class BundleChanged(BundleError):
 
 class BundleLabels(BundleError):
     """The number of labels is not the number of outputs."""
+
+
+class BundleUnproved(BundleError):
+    """Its golden samples have another answer here than the recorded one, or it has none."""
+
+    exit_code = 1
 
 
 class SignatureError(BundleError):

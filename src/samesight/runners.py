@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,14 @@ def _openvino_bf16(model: bytes, copy: str, settings: Settings) -> ModelRunner:
     return OpenVinoRunner(model, copy=copy, precision="bf16", settings=settings)
 
 
+def _server(
+    bundle: Bundle, copies: Sequence[str], *, url: str | None = None, token: str | None = None
+) -> list[Runner]:
+    from samesight.serve.client import open_server_runners
+
+    return open_server_runners(bundle, copies, url, token)
+
+
 def _secure(protocol: str) -> Callable[[Bundle, Sequence[str]], list[Runner]]:
     def open_secure(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
         from samesight.secure.environment import find_python
@@ -56,6 +64,7 @@ RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
 }
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 ELSEWHERE: dict[str, Callable[..., list[Runner]]] = {
+    "server": _server,
     "secure": _secure("aby3"),
     "secure-cheetah": _secure("cheetah"),
 }
@@ -79,9 +88,16 @@ def open_model(name: str, model: bytes, copy: str, settings: Settings | None = N
 
 
 def open_runners(
-    bundle: Bundle, names: Sequence[str], copies: Sequence[str], settings: Settings | None = None
+    bundle: Bundle,
+    names: Sequence[str],
+    copies: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    server: Mapping[str, str | None] = {},
 ) -> list[Runner]:
     """A runner for each of `copies` in each runtime of `names`, which takes and gives what bundle.json says.
+
+    `server` has the `url` and the `token` of the runner of that name.
 
     Raises InputError for a name it lacks or a copy that there is not, MissingExtra where a runtime is not
     installed, BundleInvalid where a model is not as said.
@@ -93,7 +109,7 @@ def open_runners(
     runners: list[Runner] = []
     for name in names:
         if name in ELSEWHERE:
-            runners += ELSEWHERE[name](bundle, copies)
+            runners += ELSEWHERE[name](bundle, copies, **(server if name == "server" else {}))
             continue
         for copy in copies:
             model = bundle.read(bundle.copy(copy).file)

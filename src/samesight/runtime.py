@@ -181,7 +181,7 @@ class Classifier:
         BundleInvalid where the network's answer is not a number.
         """
         tensor = self._prepare(photo)
-        return self._prediction(self._runner.logits(tensor[np.newaxis])[0], top)
+        return self.prediction(self._runner.logits(tensor[np.newaxis])[0], top)
 
     def classify_many(
         self, photos: Iterable[PhotoLike], *, top: int = TOP, batch: int | None = None
@@ -242,7 +242,7 @@ class Classifier:
                 yield one
                 continue
             try:
-                yield self._prediction(next(rows), top)
+                yield self.prediction(next(rows), top)
             except BundleInvalid as error:
                 yield error
 
@@ -250,7 +250,8 @@ class Classifier:
         spec = self.bundle.preprocess
         return normalise(resize(_pixels(photo), spec), spec)
 
-    def _prediction(self, logits: NDArray[np.float32], top: int) -> Prediction:
+    def prediction(self, logits: NDArray[np.float32], top: int = TOP) -> Prediction:
+        """What `logits` (classes,) say, likeliest first. Raises BundleInvalid where one is not a number."""
         if not np.isfinite(logits).all():
             raise BundleInvalid(
                 "the network's answer is not a number",

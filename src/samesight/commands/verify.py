@@ -62,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only the first N golden samples, where a runner is slow (default: all)",
     )
     parser.add_argument(
+        "--url", metavar="URL", help="the address of the server, for --runner server (default copy: fp32)"
+    )
+    parser.add_argument("--token", type=Path, metavar="FILE", help="the file of the server's bearer token")
+    parser.add_argument(
         "--against",
         type=Path,
         metavar="BUNDLE",
@@ -85,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
     bundle = open_bundle(args.bundle, trust=args.trust)
     against = None if args.against is None else open_bundle(args.against)
-    copies = args.copy or [copy.name for copy in bundle.copies]
+    names = args.runner or (["onnxruntime"] if args.url is None else ["server"])
+    copies = args.copy or (["fp32"] if "server" in names else [copy.name for copy in bundle.copies])
     golden = read_golden(bundle)
     if not golden.samples:
         raise InputError(
@@ -95,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.samples is not None:
         golden = golden.first(args.samples)
-    runners = open_runners(bundle, args.runner or ["onnxruntime"], list(dict.fromkeys(copies)))
+    server = _server_options(args, names)
+    runners = open_runners(bundle, names, list(dict.fromkeys(copies)), server=server)
     photos = None if args.photos is None else chosen_photos(args, bundle.labels)
     found = verify(bundle, golden, runners, photos=photos, explain=explain_by_layers(bundle, against))
     if args.out is not None:
@@ -107,6 +113,17 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         say(f"Next: {_next_command(args, found)}")
     return 0 if found.ok else 1
+
+
+def _server_options(args: argparse.Namespace, names: Sequence[str]) -> dict[str, str | None]:
+    """Where the server is, and what opens it."""
+    if "server" not in names:
+        if args.url or args.token:
+            raise InputError("--url and --token are of a server", fix="--runner server")
+        return {}
+    from samesight.serve.settings import read_tokens
+
+    return {"url": args.url, "token": next(iter(read_tokens(args.token)), None)}
 
 
 def _count(word: str) -> int:
