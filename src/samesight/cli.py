@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("verify", "prove that every copy in a bundle still gives the same answer"),
     "predict": ("predict", "classify photos with a bundle, without PyTorch"),
     "show": ("show", "what a bundle holds"),
+    "web": ("web", "turn a bundle into a page that classifies and proves itself in the browser"),
     "report": ("report", "one HTML page of a run, a bundle, or both"),
     "sign": ("sign", "make a key, or sign a bundle with one"),
     "run": ("run", "run a recipe: a whole chain described in one file"),
