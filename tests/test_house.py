@@ -21,7 +21,7 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 # What answers with a bundle, and what reads photos: none of it may need more than the core's own packages.
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
-    *("runner", "runners", "runtime", "evaluate", "verify", "report", "zoo"),
+    *("runner", "runners", "runtime", "evaluate", "verify", "report", "zoo", "web"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
 DRAW = {

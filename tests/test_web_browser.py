@@ -1,4 +1,4 @@
-"""@samesight/runtime as it is built, in a real Chromium: the spec's vectors, bundles, their proof and refusal."""
+"""@samesight/runtime as it is built, in a real Chromium: vectors, bundles, their proof and refusal."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def refused(page: Page, address: str, **options: Any) -> str:
 def test_photos_become_what_the_vectors_say(engine: Page) -> None:
     found = engine.evaluate(
         """async (cases) => Promise.all(cases.map(async ({ file, preprocess }) => {
-            const { tensor, ...hashes } = await engine.prepare(new URL(`vectors/${file}`, location), preprocess);
+            const photo = new URL(`vectors/${file}`, location);
+            const { tensor, ...hashes } = await engine.prepare(photo, preprocess);
             return hashes;
         }))""",
         cases := [case for case in CASES["valid"] if case["format"] in READ],
@@ -455,7 +456,8 @@ def test_what_waits_is_bounded_and_stale_frames_are_dropped(engine: Page) -> Non
             const bounded = await Promise.allSettled(Array.from({ length: 9 }, () => many.classify(frame)));
             await many.dispose();
             const names = (all) => all.map(({ reason }) => reason?.name ?? "answered");
-            return { live: names(live), aborted: names(aborted), bounded: names(bounded), left: engine.pending };
+            const left = engine.pending;
+            return { live: names(live), aborted: names(aborted), bounded: names(bounded), left };
         }"""
     )
     # Two are in the worker; of the rest only the newest frame is answered.
@@ -568,7 +570,8 @@ def test_what_an_older_version_left_is_dropped(
     keys = """async () => {
         const { LocalInferenceEngine } = await import("/runtime/index.js");
         await LocalInferenceEngine.load("changing/");
-        return (await (await caches.open("samesight-files-1")).keys()).map(({ url }) => url.split("/").at(-1));
+        const cache = await caches.open("samesight-files-1");
+        return (await cache.keys()).map(({ url }) => url.split("/").at(-1));
     }"""
     with serve(root) as address, open_page(chromium, address) as page:
         before = set(page.evaluate(keys))
@@ -604,8 +607,10 @@ def test_pictures_of_every_kind_can_be_shown(page: Page) -> None:
                            bitmap, canvas, off, frame, canvas.getContext("2d").getImageData(0, 0, 60, 50)];
             const labels = await Promise.all(shown.map(async (one) => (await engine.classify(one)).label));
             frame.close();
-            const wrong = await Promise.allSettled([engine.classify("photos/rose/0.jpg"), engine.classify(null),
-                engine.classify(new URL("photos/none.jpg", location)), engine.classify(document.createElement("video"))]);
+            const video = document.createElement("video");
+            const missing = new URL("photos/none.jpg", location);
+            const wrong = await Promise.allSettled(
+                ["photos/rose/0.jpg", null, missing, video].map((one) => engine.classify(one)));
             return [labels, wrong.map(({ reason }) => reason?.name)];
         }"""
     )

@@ -6,7 +6,7 @@ import { createRoot } from "react-dom/client";
 import type { LocalInferenceEngine } from "../src/index.js";
 import { Classifier, Mismatch, Trouble, useClassifier } from "../src/react/index.js";
 import { Facts } from "./facts.js";
-import { useOffline } from "./offline.js";
+import { type Offline, useOffline } from "./offline.js";
 import { Proving } from "./proving.js";
 import { type Example, useExamples } from "./examples.js";
 import { readQuery } from "./query.js";
@@ -50,12 +50,20 @@ interface LoadedProps {
   copy: string;
   onCopy: (name: string) => void;
   examples: readonly Example[];
-  offline: string;
+  offline: Offline;
 }
 
 function Loaded({ engine, copy, onCopy, examples, offline }: LoadedProps): ReactElement {
   return (
     <>
+      {offline.update !== null && (
+        <p className="notice good" role="status">
+          There is a newer version of this page.{" "}
+          <button type="button" onClick={offline.update}>
+            Load it
+          </button>
+        </p>
+      )}
       {engine.canary?.ok === false && <Mismatch />}
       <section aria-labelledby="try">
         <h2 id="try">Try it</h2>
@@ -67,7 +75,7 @@ function Loaded({ engine, copy, onCopy, examples, offline }: LoadedProps): React
       </section>
       <section aria-labelledby="facts">
         <h2 id="facts">What runs here</h2>
-        <Facts engine={engine} copy={copy} onCopy={onCopy} offline={offline} />
+        <Facts engine={engine} copy={copy} onCopy={onCopy} offline={offline.state} />
       </section>
     </>
   );

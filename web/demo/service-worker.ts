@@ -1,14 +1,14 @@
 /**
  * Keeps the page and the runtime for use without a network. The bundle's own files are kept by the engine, by hash.
  *
- * `site.json` lists the page's files with their SHA-256. `samesight web` writes it, and its id as a comment at the end
- * of this script, so that a changed site brings a changed script, and browsers fetch everything anew.
+ * `samesight web` puts the site's id into this script's first line, so that a changed site brings a changed script.
+ * Each script answers from the files of its own site only; the next takes over when the visitor says so, or when no
+ * page of the old one is open.
  */
 
 const worker = self as unknown as ServiceWorkerGlobalScope;
 
 interface Site {
-  id: string;
   files: { path: string; sha256: string }[];
 }
 
@@ -19,10 +19,12 @@ const ISOLATION = {
   "Cross-Origin-Resource-Policy": "same-origin",
 };
 
+const own = PREFIX + (globalThis as unknown as { samesightSite: string }).samesightSite;
+
 async function install(): Promise<void> {
   const response = await fetch("site.json", { cache: "no-store" });
   const site = (await response.json()) as Site;
-  const cache = await caches.open(PREFIX + site.id);
+  const cache = await caches.open(own);
   await Promise.all(
     site.files.map(async ({ path, sha256 }) => {
       const fetched = await fetch(path, { cache: "no-cache" });
@@ -32,10 +34,13 @@ async function install(): Promise<void> {
       await cache.put(path, new Response(body, { headers: { ...ISOLATION, "Content-Type": contentType(fetched) } }));
     }),
   );
+}
+
+async function activate(): Promise<void> {
   for (const name of await caches.keys()) {
-    if (name.startsWith(PREFIX) && name !== PREFIX + site.id) await caches.delete(name);
+    if (name.startsWith(PREFIX) && name !== own) await caches.delete(name);
   }
-  await worker.skipWaiting();
+  await worker.clients.claim();
 }
 
 function contentType(response: Response): string {
@@ -51,11 +56,14 @@ async function answer(request: Request): Promise<Response> {
   const url = new URL(request.url);
   url.search = "";
   if (url.href === worker.registration.scope) url.pathname += "index.html";
-  return (await caches.match(url.href)) ?? fetch(request);
+  return (await (await caches.open(own)).match(url.href)) ?? fetch(request);
 }
 
 worker.addEventListener("install", (event) => event.waitUntil(install()));
-worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.claim()));
+worker.addEventListener("activate", (event) => event.waitUntil(activate()));
+worker.addEventListener("message", ({ data }) => {
+  if (data === "take over") void worker.skipWaiting();
+});
 worker.addEventListener("fetch", (event) => {
   const { request } = event;
   if (request.method === "GET" && request.url.startsWith(worker.registration.scope)) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,11 +25,18 @@ def open_server(folder: Path, port: int = 0, *, isolated: bool = True) -> Thread
     """
     handler = functools.partial(_Handler, directory=str(folder), isolated=isolated)
     try:
-        return ThreadingHTTPServer((HOST, port), handler)
+        return _Server((HOST, port), handler)
     except OSError as error:
         raise InputError(
             "cannot listen on a port", where=f"{HOST}:{port}", found=error.strerror, fix="another --port"
         ) from error
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing where the browser went away, as it does when a page is left while it loads."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(SimpleHTTPRequestHandler):

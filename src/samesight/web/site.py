@@ -87,8 +87,8 @@ def write_site(bundle: Bundle, out: Path, *, replace: bool = False) -> Site:
             write_publishable(bundle, published)
         (folder / "_headers").write_text(_header_file())
         site_id = _write_list(folder)
-        with (folder / "service-worker.js").open("a") as script:
-            script.write(f"// {site_id}\n")
+        script = folder / "service-worker.js"
+        script.write_text(f'globalThis.samesightSite = "{site_id}";\n{script.read_text()}')
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         inside = open_bundle(published).id
     return Site(out, site_id, inside, original, "golden" if original else "synthetic", size)
