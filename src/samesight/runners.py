@@ -20,7 +20,16 @@ def _onnxruntime(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
     return [open_runner(bundle, name) for name in copies]
 
 
-RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {"onnxruntime": _onnxruntime}
+def _web(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+    from samesight.web.runner import open_browser_runners
+
+    return list(open_browser_runners(bundle, copies))
+
+
+RUNNERS: dict[str, Callable[[Bundle, Sequence[str]], list[Runner]]] = {
+    "onnxruntime": _onnxruntime,
+    "web": _web,
+}
 
 
 def open_runners(bundle: Bundle, names: Sequence[str], copies: Sequence[str]) -> list[Runner]:

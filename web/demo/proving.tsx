@@ -138,7 +138,11 @@ function Mark({ stage }: { stage: StageProof }): ReactElement {
   }
   const isExact = difference === 0;
   const words = stage.stage === "labels" ? "same" : isExact ? "same bits" : `± ${small(difference ?? 0)}`;
-  return <span className="good">✓ {words}</span>;
+  return (
+    <span className="good">
+      ✓ <span className={isExact ? "where-wide" : ""}>{words}</span>
+    </span>
+  );
 }
 
 function Thumbnail({ engine, path }: { engine: LocalInferenceEngine; path: string }): ReactElement {

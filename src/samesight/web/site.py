@@ -19,7 +19,7 @@ from samesight.errors import InputError
 from samesight.files import json_text, new_folder, sha256_bytes, sha256_file
 from samesight.web.publish import write_publishable
 
-__all__ = ["HEADERS", "Site", "assets", "write_site"]
+__all__ = ["HEADERS", "Site", "assets", "copy_bundle", "write_site"]
 
 # Where threads are wanted a page must be cross-origin isolated; WebAssembly must be allowed, eval must not.
 HEADERS = {
@@ -82,7 +82,7 @@ def write_site(bundle: Bundle, out: Path, *, replace: bool = False) -> Site:
         shutil.copytree(page, folder, dirs_exist_ok=True)
         published = folder / "bundle"
         if original:
-            _copy(bundle, published)
+            copy_bundle(bundle, published)
         else:
             write_publishable(bundle, published)
         (folder / "_headers").write_text(_header_file())
@@ -94,8 +94,8 @@ def write_site(bundle: Bundle, out: Path, *, replace: bool = False) -> Site:
     return Site(out, site_id, inside, original, "golden" if original else "synthetic", size)
 
 
-def _copy(bundle: Bundle, folder: Path) -> None:
-    """The bundle's files, each checked as it is copied, and its signature."""
+def copy_bundle(bundle: Bundle, folder: Path) -> None:
+    """Fill the new `folder` with the bundle's files, each checked as it is copied, and its signature."""
     folder.mkdir()
     for file in bundle.files:
         place = folder / file.path
