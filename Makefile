@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # uv is to trust whom the system trusts, as pip and git do
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo test test-all check lint format rows figures lock clean
+.PHONY: help setup demo web browser test test-all check lint format rows figures lock clean
 
 help:
 	@echo "make setup     a virtual environment in .venv with everything (about 6 GB: PyTorch)"
 	@echo "make demo      the main job on embedded data: photos to a verified bundle, a few minutes"
+	@echo "make web       the browser runtime and its page, into the Python package (Node.js 20 and npm)"
 	@echo "make test      what CI runs: no GPU, no network once set up, under 10 minutes on 2 cores"
 	@echo "make test-all  everything, with real photos where they are at hand"
 	@echo "make check     make lint (ruff, mypy, generated docs), then make test"
@@ -29,10 +30,25 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/samesight demo --out demo
 
-test: setup
+WEB := src/samesight/web/assets/page.js
+
+web: $(WEB)
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --ignore-scripts --silent
+	touch $@
+
+$(WEB): web/node_modules/.package-lock.json web/build.mjs web/tsconfig.json $(shell find web/src web/demo -type f)
+	cd web && npm run --silent build
+	touch $@
+
+browser: # for the tests in a real browser: a Chromium, Debian's where there is none
+	sh tests/setup_browser.sh
+
+test: setup browser
 	$(BIN)/python -m pytest -n 2 --durations=5
 
-test-all: setup
+test-all: setup browser
 	$(BIN)/python -m pytest -m "" --durations=20
 
 check: lint test

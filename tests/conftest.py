@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,3 +60,19 @@ def photo_folder(tmp_path: Path) -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what tests unpack out of the user's cache."""
     monkeypatch.setenv("SAMESIGHT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def web_assets() -> Path:
+    """The built web page and runtime, built anew where their sources are newer; skipped without Node.js."""
+    import browser
+
+    return browser.build_assets()
+
+
+@pytest.fixture(scope="session")
+def chromium(web_assets: Path) -> Iterator[Browser]:
+    """A real Chromium with a camera that shows a test picture; the test is skipped where there is none."""
+    import browser
+
+    yield from browser.run_chromium()

@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": ("bench", "measure copies and engines on this machine, or compare pretrained networks"),
     "serve": ("serve", "answer over HTTP: the Open Inference Protocol, and a page to drop photos on"),
     "show": ("show", "what a bundle holds"),
+    "web": ("web", "turn a bundle into a page that classifies and proves itself in the browser"),
     "report": ("report", "one HTML page of a run, a bundle, or both"),
     "secure": ("secure", "the network under encryption: check, export to other engines, run"),
     "sign": ("sign", "make a key, or sign a bundle with one"),

@@ -57,6 +57,12 @@ def _secure(protocol: str) -> Callable[[Bundle, Sequence[str]], list[Runner]]:
     return open_secure
 
 
+def _web(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+    from samesight.web.runner import open_browser_runners
+
+    return list(open_browser_runners(bundle, copies))
+
+
 RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
@@ -65,6 +71,7 @@ RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
 ELSEWHERE: dict[str, Callable[..., list[Runner]]] = {
     "server": _server,
+    "web": _web,
     "secure": _secure("aby3"),
     "secure-cheetah": _secure("cheetah"),
 }

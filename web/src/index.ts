@@ -1,0 +1,24 @@
+export { LocalInferenceEngine } from "./engine.js";
+export type { ClassifyOptions, LoadOptions, Photo, VerifyProgress } from "./engine.js";
+export {
+  BrowserError,
+  BundleChanged,
+  BundleError,
+  BundleFiles,
+  BundleInvalid,
+  BundleLabels,
+  BundleMissing,
+  BundleNewer,
+  BundlePath,
+  DisposedError,
+  InputError,
+  PhotoError,
+  SamesightError,
+  SignatureError,
+  StaleError,
+} from "./errors.js";
+export type { Refusal } from "./errors.js";
+export type { BundleDescription, Canary, Prediction, Prepared, Proof, Timing, Top } from "./protocol.js";
+export type { PreprocessJson } from "./preprocess.js";
+export type { SampleProof, Stage, StageProof } from "./verify/judge.js";
+export { STAGES } from "./verify/judge.js";
