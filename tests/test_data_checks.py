@@ -14,10 +14,11 @@ import pytest
 from tiny_photos import packed, write_classes, write_photo
 
 from samesight.cli import main
-from samesight.data.checks import DataReport, check_photos, scan_photos
+from samesight.data.checks import DataReport, check_photos
 from samesight.data.notes import preparation_notes
 from samesight.data.photos import PhotoOptions, open_photos
 from samesight.data.prepare import SplitOptions, is_prepared, open_prepared, prepare
+from samesight.data.scan import scan_photos
 from samesight.errors import InputError, PhotosError
 from samesight.files import sha256_file
 from samesight.preprocess import Preprocess

@@ -11,7 +11,6 @@ from samesight import __version__
 from samesight.bench.contenders import MODES
 from samesight.bench.tables import by_contender, heads, text_row, winner_words
 from samesight.report.markup import Markup, escape, figure, join, notice, section, short, table, tag
-from samesight.report.page import whole
 
 __all__ = ["page"]
 
@@ -35,7 +34,7 @@ def page(document: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         f"Written by Samesight {__version__}. Timings are of this machine in that hour: only ratios within "
         "one run mean anything."
     )
-    return whole("Samesight bench", top, sections, footer)
+    return document("Bench", top, sections, footer)
 
 
 def _bundle(name: str, bundle: Mapping[str, Any], picture: Path | None) -> Markup:

@@ -4,8 +4,13 @@ PHOTOS is a folder per class; train, val and test folders of those; a zip or tar
 names and labels, or a folder that holds one; CIFAR-10 or CIFAR-100 as torchvision keeps them; photos without
 labels; or URL#sha256=HEX of an archive (see `samesight fetch`).
 
-DIR then holds data.json, split.json, labels_mapping.json, class_distribution.csv and
-dataset_preparation_notes.md, and `samesight train DIR` picks up from it.
+DIR then holds data.html (a page with pictures of every finding), data.json, split.json, labels_mapping.json,
+class_distribution.csv and dataset_preparation_notes.md, and `samesight train DIR` picks up from it.
+
+With --model, a network's features tell which labels are likely wrong (mislabelled.csv). --fix leaves out of
+the split what can only do harm: photos under two labels, all but one of the same bytes, and training photos
+that are near duplicates of held-out ones; cleaned.csv is what remains. No photo is touched. Every check, with
+its threshold and the reason for it, is told in docs/data.md.
 
 Exit code: 0 the photos can be used (findings are notes), 2 they cannot.
 """
@@ -20,8 +25,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samesight.errors import InputError
+
 if TYPE_CHECKING:
     from samesight.data.checks import DataReport
+    from samesight.data.prepare import Inspection
     from samesight.data.split import Split
 
 BAR_CELLS = 24
@@ -47,6 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="inner validation fraction of the training side (default: %(default)s)",
     )
+    parser.add_argument(
+        "--no-near", action="store_true", help="look for no near duplicates, and do not keep them on one side"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="RUN", help="a run or bundle, by whose features labels are judged"
+    )
+    parser.add_argument("--fix", action="store_true", help="leave out what can only do harm; see above")
+    parser.add_argument(
+        "--fix-also",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="with --fix, leave out this kind of finding too: near, mislabelled, dark, blurred, tiny, …",
+    )
+    parser.add_argument("--no-photos", action="store_true", help="show no photo on the page")
     parser.add_argument("--replace", action="store_true", help="split anew where DIR holds a split already")
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
@@ -58,23 +81,43 @@ def run(args: argparse.Namespace) -> int:
     from samesight.data.checks import check_photos
     from samesight.data.photos import open_photos, photo_options
     from samesight.data.prepare import SplitOptions, is_prepared, prepare
+    from samesight.report.datapage import PAGE, write_data_page
 
-    options = photo_options(args)
+    options, inspection = photo_options(args), _inspection(args)
     split: Split | None = None
-    out: Path | None = None
+    out: Path | None = args.out
     photos = None if is_prepared(args.photos) else open_photos(args.photos, options)
     if photos is not None and not photos.labels:
+        if not inspection.plain:
+            raise InputError("--model and --fix are for photos with labels", where=args.photos)
         report = check_photos(photos)
     else:
-        out = args.out or default_out(args.photos)
-        split_options = SplitOptions(args.seed, args.test, args.val)
-        prepared = prepare(args.photos, options, split_options, out, replace=args.replace)
-        report, split = prepared.report, prepared.split
+        kept = photos is None and not (Path(args.photos) / "run.json").is_file()  # a run stays as it is
+        out = args.out or (Path(args.photos) if kept else default_out(args.photos))
+        split_options = SplitOptions(args.seed, args.test, args.val, near=not args.no_near)
+        prepared = prepare(
+            args.photos, options, split_options, out, replace=args.replace, inspection=inspection
+        )
+        photos, report, split = prepared.photos, prepared.report, prepared.split
+    page = None if out is None else out / PAGE
+    if page is not None:
+        write_data_page(report, photos, page, pictures=not args.no_photos)
     if args.json:
-        print(json.dumps(_answer(report, split, out)))
+        print(json.dumps(_answer(report, split, out, page)))
     else:
-        print(_plain("\n".join(_lines(report, split, out))))
+        print(_plain("\n".join(_lines(report, split, out, page))))
     return 0
+
+
+def _inspection(args: argparse.Namespace) -> Inspection:
+    """What is asked for beyond the checks. Raises InputError for --fix-also without its --fix or --model."""
+    from samesight.data.prepare import Inspection
+
+    if args.fix_also and not args.fix:
+        raise InputError("--fix-also goes with --fix", fix=f"--fix --fix-also {args.fix_also[0]}")
+    if "mislabelled" in args.fix_also and args.model is None:
+        raise InputError("which labels are likely wrong is told by a network", fix="--model RUN")
+    return Inspection(args.model, args.fix, tuple(args.fix_also))
 
 
 def default_out(source: str) -> Path:
@@ -87,9 +130,10 @@ def default_out(source: str) -> Path:
     return Path("runs") / f"{name.split('.')[0] or 'photos'}-data"
 
 
-def _answer(report: DataReport, split: Split | None, out: Path | None) -> dict[str, Any]:
+def _answer(report: DataReport, split: Split | None, out: Path | None, page: Path | None) -> dict[str, Any]:
     answer = report.to_json()
     answer["out"] = None if out is None else str(out)
+    answer["page"] = None if page is None else str(page)
     answer["split"] = None
     if split is not None:
         sizes = {part: len(split.names(part)) for part in ("train", "val", "test")}
@@ -97,7 +141,7 @@ def _answer(report: DataReport, split: Split | None, out: Path | None) -> dict[s
     return answer
 
 
-def _lines(report: DataReport, split: Split | None, out: Path | None) -> Iterator[str]:
+def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path | None) -> Iterator[str]:
     """What people read: the photos, their classes, what was found, and the next command."""
     labels = f"{len(report.labels)} classes" if report.labels else "no labels"
     yield f"{report.source}: {report.form}"
@@ -117,12 +161,14 @@ def _lines(report: DataReport, split: Split | None, out: Path | None) -> Iterato
         yield from (f"  {note}" for note in report.notes)
     if not report.findings():
         yield "\nnothing wrong was found"
+    if page is not None:
+        yield f"\npage: {page}"
     if split is None or out is None:
         yield "\nWithout labels nothing can be trained or split. They will do as samples:"
         yield f"  samesight predict BUNDLE {shlex.quote(report.source)}"
         return
     how = "given by folders or tables" if split.parts_given else f"stratified, seed {split.seed}"
-    yield f"\nsplit ({how}) and notes are in {out}"
+    yield f"split ({how}) and notes are in {out}"
     yield f"Next: samesight train {shlex.quote(str(out))} --model mobilenet_v2"
 
 

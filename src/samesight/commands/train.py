@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the rest that the best epoch is chosen on (default: 0.1)",
     )
+    parser.add_argument("--no-near", action="store_true", help="do not keep near duplicates on one side")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
@@ -205,7 +206,7 @@ def config(args: argparse.Namespace) -> TrainConfig:
         model_options=pairs(args.model_arg, "--model-arg", "dropout=0.1"),
         pictures=picture_options(args),
         photo_options=photo_options(args),
-        split=SplitOptions(args.seed, args.test, args.val),
+        split=SplitOptions(args.seed, args.test, args.val, near=not args.no_near),
         offline=args.offline,
         augment=AugmentOptions(
             crop=args.crop_mode,

@@ -1,37 +1,22 @@
-"""First checks of photos, in one pass that reads, hashes and decodes each of them."""
+"""What is wrong with photos before anything is trained on them: the checks, and the report that they fill."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
-from itertools import islice
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any
 
+import numpy as np
+
+from samesight.data.near import NearGroup, near_groups
 from samesight.data.photos import Photo, Photos, natural
+from samesight.data.scan import Scan, Trouble, scan_photos
 from samesight.data.split import Split
-from samesight.errors import InputError, PhotoError
-from samesight.files import sha256_bytes
-from samesight.preprocess import decode, read_photo
-from samesight.progress import track
+from samesight.data.thresholds import limit
+from samesight.errors import InputError
 
-__all__ = ["DataReport", "Duplicate", "Scan", "Trouble", "check_photos", "hash_photos", "scan_photos"]
-
-Kind = Literal["unreadable", "truncated", "empty"]
-KINDS: dict[str, Kind] = {"empty": "empty", "truncated": "truncated"}  # others of PhotoError: unreadable
-FEW_PHOTOS = 10  # below this, neither training nor a held-out part says much about a class
-CHUNK = 4096  # photos handed to the threads at once
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """A photo that cannot be used, and why."""
-
-    name: str
-    kind: Kind
-    reason: str
+__all__ = ["DataReport", "Duplicate", "Judged", "Mislabelled", "Near", "Trouble", "check_photos"]
 
 
 @dataclass(frozen=True)
@@ -44,18 +29,49 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What one pass over the photos gave; `hashes` and `sizes` (width, height) hold the readable ones."""
+class Near:
+    """Photos that show the same picture, those in `mirrored` the other way round than the others.
 
-    hashes: Mapping[str, str]
-    sizes: Mapping[str, tuple[int, int]]
-    size_bytes: int
-    troubles: tuple[Trouble, ...]
+    `likeness` is that of the weakest link, 0 to 1.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    parts: tuple[str, ...]
+    mirrored: tuple[str, ...]
+    likeness: float
+
+
+@dataclass(frozen=True)
+class Mislabelled:
+    """A photo that a classifier which never saw it takes for another class, more surely than is usual.
+
+    Probabilities are 0 to 1: of the label that it has, and of the likely one.
+    """
+
+    name: str
+    label: str
+    likely: str
+    probability: float
+    likely_probability: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a network's features say of the labels: the likely wrong ones, the surest first, and notes."""
+
+    mislabelled: tuple[Mislabelled, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found out about photos before training. `counts` is label → part → photos."""
+    """What was found out about photos before training. `counts` is label → part → photos.
+
+    `looks` is kind → name → what was measured: the kinds and units are in findings.py and thresholds.py.
+    `near_conflicts` and `near_leaks` are those of `near` that are under two labels the same way round, and in
+    two parts. `mislabelled` is None where no network was asked.
+    """
 
     source: str
     form: str
@@ -69,6 +85,11 @@ class DataReport:
     duplicates: tuple[Duplicate, ...] = ()
     conflicts: tuple[Duplicate, ...] = ()
     leaks: tuple[Duplicate, ...] = ()
+    near: tuple[Near, ...] = ()
+    near_conflicts: tuple[Near, ...] = ()
+    near_leaks: tuple[Near, ...] = ()
+    looks: dict[str, dict[str, float]] = field(default_factory=dict)
+    mislabelled: tuple[Mislabelled, ...] | None = None
     left_out: tuple[str, ...] = ()
     rows_without_file: tuple[str, ...] = ()
     files_without_row: tuple[str, ...] = ()
@@ -86,109 +107,72 @@ class DataReport:
 
     @classmethod
     def from_json(cls, value: object) -> DataReport:
-        """The report from `to_json`'s object. Raises InputError on anything else."""
-        names = {one.name for one in fields(cls)} - {"hashes"}
+        """The report from `to_json`'s object; what an older version did not check may be missing.
+
+        Raises InputError on anything else.
+        """
+        every = {one.name: one for one in fields(cls) if one.name != "hashes"}
+        needed = {
+            name for name, one in every.items() if one.default is MISSING and one.default_factory is MISSING
+        }
         try:
-            if not isinstance(value, dict) or set(value) != names:
-                raise ValueError(f"expected the fields {', '.join(sorted(names))}")
+            if not isinstance(value, dict) or not needed <= set(value) <= set(every):
+                raise ValueError(f"expected the fields {', '.join(sorted(every))}")
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-            given["troubles"] = tuple(Trouble(**row) for row in value["troubles"])
-            for key in ("duplicates", "conflicts", "leaks"):
-                rows = [{name: tuple(words) for name, words in row.items()} for row in value[key]]
-                given[key] = tuple(Duplicate(**row) for row in rows)
+            for key, kind in _ROWS.items():
+                if value.get(key) is not None:
+                    given[key] = tuple(kind(**{k: _frozen(v) for k, v in row.items()}) for row in value[key])
             return cls(**given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError("a data report is not as Samesight writes it", found=error) from error
 
     def findings(self) -> list[tuple[str, list[str]]]:
         """Each kind of finding with its cases, for people; empty kinds are left out."""
-        every: list[tuple[str, list[str]]] = [
-            ("photos that cannot be read (left out)", [f"{t.name}: {t.reason}" for t in self.troubles]),
-            ("exact duplicates", [" = ".join(d.names) for d in self.duplicates]),
-            (
-                "the same photo under two labels",
-                [f"{' = '.join(d.names)} ({', '.join(d.labels)})" for d in self.conflicts],
-            ),
-            (
-                "the same photo on both sides",
-                [f"{' = '.join(d.names)} ({', '.join(d.parts)})" for d in self.leaks],
-            ),
-            ("training photos left out because a held-out part has them", list(self.left_out)),
-            ("table rows without a file", list(self.rows_without_file)),
-            ("files without a table row (left out)", list(self.files_without_row)),
-            (
-                f"classes with fewer than {FEW_PHOTOS} photos",
-                [f"{k}: {n}" for k, n in self.small_classes.items()],
-            ),
-        ]
-        return [(what, cases) for what, cases in every if cases]
+        from samesight.data.findings import find
+
+        return [(one.title, [case.words for case in one.cases]) for one in find(self)]
 
 
-def scan_photos(photos: Photos) -> Scan:
-    """Every photo read, hashed and decoded once, in threads."""
-    hashes: dict[str, str] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    troubles: list[Trouble] = []
-    size_bytes = 0
-    for photo, length, digest, outcome in _in_threads(_scan_one, photos.items, "Checking photos"):
-        size_bytes += length
-        if isinstance(outcome, Trouble):
-            troubles.append(outcome)
-        else:
-            hashes[photo.name], sizes[photo.name] = digest, outcome
-    return Scan(hashes, sizes, size_bytes, tuple(troubles))
+_ROWS: dict[str, type[Any]] = {
+    "troubles": Trouble,
+    "duplicates": Duplicate,
+    "conflicts": Duplicate,
+    "leaks": Duplicate,
+    "near": Near,
+    "near_conflicts": Near,
+    "near_leaks": Near,
+    "mislabelled": Mislabelled,
+}
 
 
-def hash_photos(photos: Photos, only: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of the photos that `only` names; those that cannot be read have none."""
-    wanted = set(only)
-    items = [photo for photo in photos.items if photo.name in wanted]
-    hashed = _in_threads(_hash_one, items, "Hashing photos")
-    return {name: digest for name, digest in hashed if digest is not None}
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _in_threads(work: Any, items: Iterable[Photo], what: str) -> Iterator[Any]:
-    """`work` of each photo in order, a thread for each core (decoding frees the lock)."""
-    items = list(items)
+def check_photos(
+    photos: Photos,
+    *,
+    split: Split | None = None,
+    scan: Scan | None = None,
+    near: Sequence[NearGroup] | None = None,
+    judged: Judged | None = None,
+) -> DataReport:
+    """All checks. `scan`, `near` and `judged` are used where they were made already.
 
-    def results() -> Iterator[Any]:
-        remaining = iter(items)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            while chunk := list(islice(remaining, CHUNK)):
-                yield from pool.map(work, chunk)
-
-    return track(results(), what, total=len(items))
-
-
-def _hash_one(photo: Photo) -> tuple[str, str | None]:
-    try:
-        return photo.name, sha256_bytes(read_photo(photo.path))
-    except PhotoError:
-        return photo.name, None
-
-
-def _scan_one(photo: Photo) -> tuple[Photo, int, str, tuple[int, int] | Trouble]:
-    data = b""
-    try:
-        data = read_photo(photo.path)
-        height, width = decode(data).shape[:2]
-    except PhotoError as error:
-        reason = ": ".join(str(part) for part in (error.what, error.found) if part is not None)
-        kind = KINDS.get(error.kind, "unreadable")
-        return photo, len(data), "", Trouble(photo.name, kind, reason)
-    return photo, len(data), sha256_bytes(data), (width, height)
-
-
-def check_photos(photos: Photos, *, split: Split | None = None, scan: Scan | None = None) -> DataReport:
-    """All first checks; `scan` is used where the photos were read already, and `split` gives their parts."""
+    `split` gives the photos' parts. Without `judged` no label is doubted: that needs a network.
+    """
     scan = scan_photos(photos) if scan is None else scan
+    near = near_groups(scan.pictures, scan.hashes) if near is None else near
     parts = {item.name: item.part for item in split.items} if split else {}
     left_out = {row.name: row.reason for row in split.left_out} if split else {}
-    duplicates, conflicts, leaks = _same_bytes(photos, scan.hashes)
+    duplicates = _same_bytes(photos, scan.hashes)
+    nears = list(_nears(photos, near, parts))
     counts = _counts(photos, scan, parts)
     totals = {
         label: sum(n for part, n in row.items() if part != "unreadable") for label, row in counts.items()
     }
+    looks, usual = _looks(scan)
+    leaks = tuple(one for one, _ in nears if len(one.parts) > 1)
     return DataReport(
         source=photos.source,
         form=photos.form,
@@ -200,23 +184,52 @@ def check_photos(photos: Photos, *, split: Split | None = None, scan: Scan | Non
         sizes=_sizes(scan.sizes),
         troubles=scan.troubles,
         duplicates=duplicates,
-        conflicts=conflicts,
-        leaks=leaks,
+        conflicts=tuple(one for one in duplicates if len(one.labels) > 1),
+        leaks=tuple(one for one in duplicates if len(one.parts) > 1),
+        near=tuple(one for one, _ in nears),
+        near_conflicts=tuple(one for one, disputed in nears if disputed),
+        near_leaks=leaks,
+        looks=looks,
+        mislabelled=None if judged is None else judged.mislabelled,
         left_out=tuple(f"{name}: {reason}" for name, reason in left_out.items()),
         rows_without_file=photos.rows_without_file,
         files_without_row=photos.files_without_row,
-        small_classes={label: n for label, n in totals.items() if n < FEW_PHOTOS},
-        notes=(*photos.notes, *_split_notes(counts, split)),
+        small_classes={label: n for label, n in totals.items() if n < limit("few photos")},
+        notes=(
+            *photos.notes,
+            *usual,
+            *_split_notes(counts, split, leaks),
+            *_limits(photos),
+            *(judged.notes if judged else ()),
+        ),
         hashes=scan.hashes,
     )
 
 
-def _split_notes(counts: Mapping[str, Mapping[str, int]], split: Split | None) -> list[str]:
-    """What is missing from a part of the split."""
+def _limits(photos: Photos) -> list[str]:
+    """What was not done because there are too many photos."""
+    most = int(limit("compared"))
+    if len(photos.items) <= most:
+        return []
+    return [
+        f"near duplicates were not looked for: of {len(photos.items):,} photos, at most {most:,} are compared"
+    ]
+
+
+def _split_notes(
+    counts: Mapping[str, Mapping[str, int]], split: Split | None, near_leaks: Sequence[Near]
+) -> list[str]:
+    """What is missing from a part of the split, and why near duplicates were drawn apart."""
     if split is None:
         return []
     told = {"train": "classes without a training photo", "test": "classes without a held-out photo"}
     notes = []
+    if near_leaks and not split.parts_given:
+        labels = sorted({label for one in near_leaks for label in one.labels}, key=natural)
+        notes.append(
+            f"all photos of {', '.join(labels[:5])} are near duplicates of one another, so they were drawn "
+            "apart: else nothing could be held out"
+        )
     for part, what in told.items():
         if missing := [label for label, row in counts.items() if part not in row]:
             dots = " …" if len(missing) > 5 else ""
@@ -239,28 +252,90 @@ def _counts(photos: Photos, scan: Scan, parts: Mapping[str, str]) -> dict[str, d
     return {label: {part: row[part] for part in order if row[part]} for label, row in rows.items()}
 
 
-def _same_bytes(
-    photos: Photos, hashes: Mapping[str, str]
-) -> tuple[tuple[Duplicate, ...], tuple[Duplicate, ...], tuple[Duplicate, ...]]:
-    """Exact duplicates, those of them under two labels, and those in two parts that folders gave."""
+def _same_bytes(photos: Photos, hashes: Mapping[str, str]) -> tuple[Duplicate, ...]:
+    """Exact duplicates, with the parts that folders or tables gave."""
     same: dict[str, list[Photo]] = {}
     for photo in photos.items:
         if photo.name in hashes:
             same.setdefault(hashes[photo.name], []).append(photo)
-    found = [
+    return tuple(
         Duplicate(
             names=tuple(photo.name for photo in several),
-            labels=tuple(sorted({photo.label for photo in several if photo.label is not None}, key=natural)),
+            labels=_labels(several),
             parts=tuple(sorted({photo.part for photo in several if photo.part is not None})),
         )
         for several in same.values()
         if len(several) > 1
-    ]
-    return (
-        tuple(found),
-        tuple(one for one in found if len(one.labels) > 1),
-        tuple(one for one in found if len(one.parts) > 1),
     )
+
+
+def _labels(photos: Iterable[Photo]) -> tuple[str, ...]:
+    return tuple(sorted({photo.label for photo in photos if photo.label is not None}, key=natural))
+
+
+def _nears(
+    photos: Photos, near: Sequence[NearGroup], parts: Mapping[str, str]
+) -> Iterator[tuple[Near, bool]]:
+    """Near duplicates, and whether photos that show the same way round are under two labels.
+
+    A mirrored copy under another label may well be right: left and right hands, b and d.
+    """
+    by_name = {photo.name: photo for photo in photos.items}
+    for group in near:
+        members = [by_name[name] for name in group.names]
+        turned = [one for one in members if one.name in group.mirrored]
+        upright = [one for one in members if one.name not in group.mirrored]
+        found = Near(
+            names=group.names,
+            labels=_labels(members),
+            parts=tuple(sorted({part for one in members if (part := one.part or parts.get(one.name))})),
+            mirrored=group.mirrored,
+            likeness=group.likeness,
+        )
+        yield found, len(_labels(turned)) > 1 or len(_labels(upright)) > 1
+
+
+def _looks(scan: Scan) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """What is odd about single photos, and notes on what most of them have in common instead."""
+    found: dict[str, dict[str, float]] = {}
+    for name, look in scan.looks.items():
+        if look.brightest < limit("dark"):
+            found.setdefault("dark", {})[name] = look.brightest
+        elif look.darkest > limit("bright"):
+            found.setdefault("bright", {})[name] = look.darkest
+        elif look.brightest - look.darkest < limit("flat"):
+            found.setdefault("flat", {})[name] = look.brightest - look.darkest
+        elif look.sharpness is not None and look.sharpness < limit("blurred"):
+            found.setdefault("blurred", {})[name] = round(look.sharpness, 3)
+    found |= _odd_sizes(scan.sizes)
+    most = limit("most photos") * len(scan.looks)
+    usual = {kind: len(names) for kind, names in found.items() if len(names) > most}
+    notes = [
+        f"{count} of {len(scan.looks)} photos are {kind}: that is what these photos are like; none is listed"
+        for kind, count in usual.items()
+    ]
+    return {kind: names for kind, names in found.items() if kind not in usual}, notes
+
+
+def _odd_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float]]:
+    """Photos that are tiny, or of another size or shape than most: pixels, and times the middle photo."""
+    if not sizes:
+        return {}
+    names = list(sizes)
+    pixels = np.array([sizes[name] for name in names], np.float64)
+    shorter, side = pixels.min(axis=1), np.sqrt(pixels.prod(axis=1))
+    shape = np.log(pixels.max(axis=1) / shorter)  # lying or standing does not matter
+    small = (shorter < limit("tiny")) & (np.median(shorter) >= 2 * limit("tiny"))
+    size = side / np.median(side)
+    odd_size = (np.maximum(size, 1 / size) > limit("odd size")) & ~small
+    stretch = np.exp(np.abs(shape - np.median(shape)))
+    odd_shape = stretch > limit("odd shape")
+    kinds = {"tiny": (small, shorter), "odd size": (odd_size, size), "odd shape": (odd_shape, stretch)}
+    return {
+        kind: {names[at]: round(float(values[at]), 2) for at in np.flatnonzero(which)}
+        for kind, (which, values) in kinds.items()
+        if which.any()
+    }
 
 
 def _sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, list[int]]:

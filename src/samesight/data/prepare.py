@@ -8,17 +8,29 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from samesight.data.checks import DataReport, check_photos, hash_photos, scan_photos
+from samesight.data.checks import DataReport, check_photos
+from samesight.data.clean import cleaned_list, review_list, unwanted
 from samesight.data.labels import labels_mapping
+from samesight.data.near import near_groups
 from samesight.data.notes import preparation_notes
 from samesight.data.photos import PhotoOptions, Photos, open_photos
-from samesight.data.split import SPLIT_LIMIT_BYTES, Split, check_split, make_split, read_split, write_split
+from samesight.data.scan import hash_photos, scan_photos
+from samesight.data.split import (
+    SPLIT_LIMIT_BYTES,
+    LeftOut,
+    Split,
+    check_split,
+    make_split,
+    read_split,
+    write_split,
+)
 from samesight.errors import InputError, PhotosError
 from samesight.files import read_json, write_file, write_json
 
 __all__ = [
+    "Inspection",
     "Prepared",
     "SplitOptions",
     "is_prepared",
@@ -30,11 +42,33 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How photos are split; `val` is a fraction of the training side."""
+    """How photos are split; `val` is a fraction of the training side.
+
+    With `near`, near duplicates are looked for and kept on one side.
+    """
 
     seed: int = 42
     test: float = 0.2
     val: float = 0.1
+    near: bool = True
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is done beyond the checks that always are.
+
+    `model` is a bundle or a run, whose features tell likely wrong labels. With `fix`, what can only do harm
+    is left out of the split, and findings of the kinds `also` with it.
+    """
+
+    model: Path | None = None
+    fix: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing beyond."""
+        return self.model is None and not self.fix
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,7 @@ class Prepared:
     report: DataReport
     source: str
     options: PhotoOptions
+    fixed: bool = False  # by `Inspection.fix`
 
 
 def is_prepared(path: str | Path) -> bool:
@@ -60,28 +95,60 @@ def prepare(
     out: Path | None = None,
     *,
     replace: bool = False,
+    inspection: Inspection = Inspection(),
 ) -> Prepared:
     """The photos of `source`, checked and split; written to `out` unless it is None.
 
-    A `source` that is itself a prepared folder is picked up as it is. An `out` that holds a split of the same
-    photos and options is reused, after its photos' hashes were compared. Raises PhotosError where the photos
-    cannot be used or have changed, InputError where `out` holds another split and `replace` is false.
+    A `source` that is itself a prepared folder is picked up as it is, or inspected anew with the options that
+    it was made with. An `out` that holds a split of the same photos and options is reused, after its photos'
+    hashes were compared. Raises PhotosError where the photos cannot be used or have changed, InputError where
+    `out` holds another split and `replace` is false.
     """
-    if is_prepared(source):
-        prepared = _reopen(Path(source))
-    elif out is not None and is_prepared(out) and not replace:
+    held = Path(source) if is_prepared(source) else None
+    if held is not None and inspection.plain:
+        prepared = _reopen(held)
+    elif held is None and out is not None and is_prepared(out) and not replace and inspection.plain:
         return _reuse(out, _absolute(str(source)), _settled(options), split_options)
     else:
-        photos = open_photos(source, options)
-        scan = scan_photos(photos)
-        split = make_split(
-            photos, scan.hashes, seed=split_options.seed, test=split_options.test, val=split_options.val
-        )
-        report = check_photos(photos, split=split, scan=scan)
-        prepared = Prepared(photos, split, report, _absolute(str(source)), _settled(options))
-    if out is not None and out.resolve() != Path(source).resolve():
+        if held is not None:
+            source, options = _recipe(held / "split.json")
+            split_options = _options_of(read_split(held / "split.json"))
+        prepared = _made(source, options, split_options, inspection)
+        if out is not None and is_prepared(out) and not replace:
+            _check_same(out, prepared)
+    if out is not None and (held is None or not inspection.plain or out.resolve() != held.resolve()):
         write_prepared(out, prepared)
     return prepared
+
+
+def _made(
+    source: str | Path, options: PhotoOptions, split_options: SplitOptions, inspection: Inspection
+) -> Prepared:
+    """The photos checked and split from the beginning."""
+    photos = open_photos(source, options)
+    scan = scan_photos(photos)
+    near = near_groups(scan.pictures, scan.hashes) if split_options.near else ()
+    judged = None
+    if inspection.model is not None:
+        from samesight.data.mislabelled import find_mislabelled
+
+        judged = find_mislabelled(photos, scan.hashes, near, inspection.model)
+    left: dict[str, str] = {}
+    if inspection.fix:
+        found = check_photos(photos, scan=scan, near=near, judged=judged)
+        left = unwanted(found, photos, inspection.also)
+    split = make_split(
+        photos,
+        {name: digest for name, digest in scan.hashes.items() if name not in left},
+        seed=split_options.seed,
+        test=split_options.test,
+        val=split_options.val,
+        near=[group.names for group in near] if split_options.near else None,
+    )
+    gone = tuple(LeftOut(name, reason) for name, reason in sorted(left.items()))
+    split = dataclasses.replace(split, left_out=(*split.left_out, *gone))
+    report = check_photos(photos, split=split, scan=scan, near=near, judged=judged)
+    return Prepared(photos, split, report, _absolute(str(source)), _settled(options), inspection.fix)
 
 
 def open_prepared(folder: Path) -> tuple[Photos, Split, DataReport]:
@@ -99,6 +166,14 @@ def write_prepared(out: Path, prepared: Prepared) -> None:
     write_json(out / "data.json", report.to_json())
     write_json(out / "labels_mapping.json", labels_mapping(prepared.photos.labels))
     write_file(out / "class_distribution.csv", class_distribution(report))
+    for name, words in (
+        ("cleaned.csv", cleaned_list(prepared.photos, split) if prepared.fixed else None),
+        ("mislabelled.csv", None if report.mislabelled is None else review_list(report)),
+    ):
+        if words is None:
+            (out / name).unlink(missing_ok=True)  # an earlier one's
+        else:
+            write_file(out / name, words)
     write_file(
         out / "dataset_preparation_notes.md",
         preparation_notes(report, split, augmentation=(), imbalance="", preprocess=None),
@@ -160,23 +235,38 @@ def _reopen(folder: Path) -> Prepared:
     return Prepared(photos, split, report, source, options)
 
 
+def _options_of(split: Split) -> SplitOptions:
+    return SplitOptions(split.seed, split.test_fraction, split.val_fraction, split.near_together)
+
+
 def _reuse(out: Path, source: str, options: PhotoOptions, split_options: SplitOptions) -> Prepared:
     """The split that `out` holds, if it was made from the same photos in the same way."""
     prepared = _reopen(out)
-    split = prepared.split
-    held_options = SplitOptions(split.seed, split.test_fraction, split.val_fraction)
     asked = {"source": source, **dataclasses.asdict(options), **dataclasses.asdict(split_options)}
     held = {
         "source": prepared.source,
         **dataclasses.asdict(prepared.options),
-        **dataclasses.asdict(held_options),
+        **dataclasses.asdict(_options_of(prepared.split)),
     }
     if asked != held:
-        differs = [f"{key} {held[key]} (now {asked[key]})" for key in held if held[key] != asked[key]]
-        raise InputError(
-            "the folder holds a split that was made otherwise",
-            where=out,
-            found="; ".join(differs),
-            fix="--replace, or another --out",
-        )
+        _refuse(out, [f"{key} {held[key]} (now {asked[key]})" for key in held if held[key] != asked[key]])
     return prepared
+
+
+def _check_same(out: Path, prepared: Prepared) -> None:
+    """Raise InputError where `out` holds another split than the one that was made now."""
+    held = read_split(out / "split.json")
+    if held.sha256 != prepared.split.sha256:
+        there, now = len(held.items), len(prepared.split.items)
+        _refuse(
+            out, [f"{there:,} photos in it, and {now:,} now" if there != now else "photos in other parts"]
+        )
+
+
+def _refuse(out: Path, differs: list[str]) -> NoReturn:
+    raise InputError(
+        "the folder holds a split that was made otherwise",
+        where=out,
+        found="; ".join(differs),
+        fix="--replace, or another --out",
+    )

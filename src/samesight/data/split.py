@@ -1,8 +1,8 @@
 """The split into training, inner validation and held-out photos: seeded, stratified, kept in a file.
 
-Photos with equal bytes and photos of one group are a unit, and a unit is never divided. Per label, the
-held-out part gets its share by largest remainder; units are drawn in the order of SHA-256(seed, purpose,
-name), which is the same on every machine and does not depend on the order of the photos.
+Photos with equal bytes, near duplicates and photos of one group are a unit, and a unit is never divided. Per
+label, the held-out part gets its share by largest remainder; units are drawn in the order of SHA-256(seed,
+purpose, name), which is the same on every machine and does not depend on the order of the photos.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -58,6 +58,7 @@ class Split:
     items: tuple[SplitItem, ...]
     left_out: tuple[LeftOut, ...] = ()
     parts_given: bool = False  # by folders or tables, not drawn
+    near_together: bool = False  # near duplicates were looked for, and are never on two drawn sides
 
     def names(self, part: str) -> list[str]:
         """The names of the photos in one part, sorted."""
@@ -83,13 +84,21 @@ class _Unit:
 
 
 def make_split(
-    photos: Photos, hashes: Mapping[str, str], *, seed: int = 42, test: float = 0.2, val: float = 0.1
+    photos: Photos,
+    hashes: Mapping[str, str],
+    *,
+    seed: int = 42,
+    test: float = 0.2,
+    val: float = 0.1,
+    near: Iterable[Sequence[str]] | None = None,
 ) -> Split:
     """A split of the photos that `hashes` names; `val` is a fraction of the training side.
 
-    Parts given by folders are kept; a validation folder without a test folder is the held-out part. A
-    training photo that has the same bytes or group as a held-out one is then left out, so that no unit is
-    divided. Raises PhotosError where photos have no labels, or none is left to train on.
+    Each of `near` names photos that are near duplicates, and so belong on one side; but for a class that
+    would then be a single unit, with nothing to hold out. Parts given by folders are kept; a validation
+    folder without a test folder is the held-out part. A training photo that has the same bytes or group as a
+    held-out one is then left out, so that no unit is divided; near duplicates are not, since whoever gave the
+    parts may have had a reason. Raises PhotosError where photos have no labels, or none is left to train on.
     """
     if not (0 < test < 1 and 0 <= val < 1):
         raise InputError("fractions of a split lie between 0 and 1", found=f"test {test}, val {val}")
@@ -106,13 +115,14 @@ def make_split(
         )
     parts: dict[str, Part] = {}
     left_out: list[LeftOut] = []
-    units = _units(items.values(), hashes)
+    together = [[name for name in names if name in items] for names in near or ()]
     parts_given = any(photo.part for photo in items.values())
     if parts_given:
-        parts, left_out = _given_parts(items, units)
-        units = [unit for unit in units if any(parts.get(name) == "train" for name in unit.names)]
-        units = [_unit([items[name] for name in unit.names if name in parts]) for unit in units]
+        parts, left_out = _given_parts(items, _units(items.values(), hashes))
+        train = [photo for name, photo in items.items() if parts.get(name) == "train"]
+        units = _near_units(train, hashes, together)
     else:
+        units = _near_units(list(items.values()), hashes, together)
         held_out = _draw(units, test, _order(seed, "test"))
         parts = {name: "test" if unit in held_out else "train" for unit in units for name in unit.names}
         units = [unit for unit in units if unit not in held_out]
@@ -136,11 +146,32 @@ def make_split(
         ),
         left_out=tuple(left_out),
         parts_given=parts_given,
+        near_together=near is not None,
     )
 
 
-def _units(photos: Iterable[Photo], hashes: Mapping[str, str]) -> list[_Unit]:
-    """The photos joined by equal bytes or equal group, in the order of their first names."""
+def _near_units(
+    photos: Sequence[Photo], hashes: Mapping[str, str], together: Sequence[Sequence[str]]
+) -> list[_Unit]:
+    """The units with near duplicates joined, except in classes that would become a single unit by it."""
+    units = _units(photos, hashes, together)
+    single = _single(units) - _single(_units(photos, hashes))
+    if not single:
+        return units
+    label = {photo.name: photo.label for photo in photos}
+    return _units(photos, hashes, [names for names in together if not single & {label.get(n) for n in names}])
+
+
+def _single(units: Iterable[_Unit]) -> set[str | None]:
+    """The labels of which there is one unit only."""
+    counts = Counter(label for unit in units for label in unit.counts)
+    return {label for label, count in counts.items() if count == 1}
+
+
+def _units(
+    photos: Iterable[Photo], hashes: Mapping[str, str], together: Iterable[Sequence[str]] = ()
+) -> list[_Unit]:
+    """The photos joined by equal bytes, equal group or one of `together`, in the order of first names."""
     leader: dict[str, str] = {}  # a photo's name → the name of another in its unit, or itself
 
     def find(name: str) -> str:
@@ -159,6 +190,10 @@ def _units(photos: Iterable[Photo], hashes: Mapping[str, str]) -> list[_Unit]:
             keys.append(("group", photo.group))
         for key in keys:
             leader[find(photo.name)] = find(first.setdefault(key, photo.name))
+    for names in together:
+        here = [name for name in names if name in leader]
+        for name in here[1:]:
+            leader[find(name)] = find(here[0])
     for photo in photos:
         members.setdefault(find(photo.name), []).append(photo)
     return sorted(map(_unit, members.values()), key=lambda unit: unit.names)
@@ -267,6 +302,7 @@ def write_split(path: Path, split: Split, **more: Any) -> None:
         "test_fraction": split.test_fraction,
         "val_fraction": split.val_fraction,
         "parts_given": split.parts_given,
+        "near_together": split.near_together,
         **more,
     }
     lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
@@ -293,6 +329,7 @@ def read_split(path: Path) -> Split:
             items=tuple(SplitItem(**row) for row in value["items"]),
             left_out=tuple(LeftOut(**row) for row in value["left_out"]),
             parts_given=bool(value["parts_given"]),
+            near_together=bool(value.get("near_together", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("the split is not as Samesight writes it", where=path, found=error) from error

@@ -142,7 +142,8 @@ def _runner_words(sources: Sources) -> str:
     return f"Verified in {short(words, 240)}"
 
 
-def _tile(name: str, big: object, *small: object, words: bool = False) -> Markup:
+def tile(name: str, big: object, *small: object, words: bool = False) -> Markup:
+    """One figure of the head under its name, with small lines below it; `words` where it is no number."""
     lines = (tag("span", one, class_="small") for one in small if one is not None)
     shown = tag("span", big, class_="big words" if words else "big")
     return tag("div", tag("dt", name), tag("dd", shown, *lines), class_="tile")
@@ -152,15 +153,15 @@ def _accuracy(sources: Sources) -> Markup:
     found = held_out(sources)
     name = "Held-out accuracy" if is_held_out(sources) else "Accuracy"
     if found is None:
-        return _tile(name, "not recorded", words=True)
+        return tile(name, "not recorded", words=True)
     if found.interval is None:
-        return _tile(
+        return tile(
             "Held-out accuracy", percent(found.accuracy), found.origin, "number of photos not recorded"
         )
     low, high = percent(found.interval.low).removesuffix("\u00a0%"), percent(found.interval.high)
     origin = None if found.origin == "counted" else found.origin
     counts = f"{found.right} of {found.photos} photos"
-    return _tile(
+    return tile(
         "Held-out accuracy", percent(found.accuracy), counts, f"95 % interval {low} to {high}", origin
     )
 
@@ -168,7 +169,7 @@ def _accuracy(sources: Sources) -> Markup:
 def _copies(sources: Sources) -> Markup:
     bundle = sources.bundle
     if bundle is None:
-        return _tile("Copies", "not exported", "Type: samesight export", words=True)
+        return tile("Copies", "not exported", "Type: samesight export", words=True)
     sizes = copy_sizes(bundle)
     rows = [
         tag("tr", tag("th", copy.name, scope="row"), tag("td", mebibytes(sizes.get(copy.name))))
@@ -180,23 +181,23 @@ def _copies(sources: Sources) -> Markup:
 def _verification(sources: Sources) -> Markup:
     found = sources.verification
     if sources.bundle is None and not found.report:
-        return _tile("Verification", "nothing to verify", "Export comes first", words=True)
+        return tile("Verification", "nothing to verify", "Export comes first", words=True)
     if found.ok is None:
-        return _tile("Verification", tag("span", "– not verified", class_="open"), found.remark, words=True)
+        return tile("Verification", tag("span", "– not verified", class_="open"), found.remark, words=True)
     runners = found.report.get("runners")
     count = len(runners) if isinstance(runners, list) else 0
     stages = pick(found.report, "stages")
     samples = number(pick(stages[0], "samples")) if isinstance(stages, list) and stages else None
     small = f"{count} runner{'s' * (count != 1)}" + (f", {samples:.0f} golden samples" if samples else "")
     if found.ok:
-        return _tile("Verification", tag("span", "✓ verified", class_="good"), small, words=True)
-    return _tile("Verification", tag("span", "✗ not the same", class_="bad"), small, words=True)
+        return tile("Verification", tag("span", "✓ verified", class_="good"), small, words=True)
+    return tile("Verification", tag("span", "✗ not the same", class_="bad"), small, words=True)
 
 
 def _identity(sources: Sources) -> Markup:
     if sources.bundle is not None:
         code = sources.bundle.id
-        return _tile(
+        return tile(
             "Bundle id",
             tag("span", code[:12], class_="mono", title=code),
             "SHA-256 of bundle.json, whole under “How it was made”",
@@ -204,7 +205,7 @@ def _identity(sources: Sources) -> Markup:
         )
     about = sources.run.about if sources.run is not None else {}
     found = pick(about, "settings.seed")
-    return _tile(
+    return tile(
         "Run",
         tag("span", short(sources.name, 24), class_="mono"),
         f"seed {found}" if found is not None else None,

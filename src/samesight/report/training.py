@@ -24,9 +24,9 @@ def data_section(sources: Sources) -> Markup | None:
     if run is None or not (run.data or run.split):
         return None
     counts = split_counts(run.split) or _report_counts(run.data)
-    parts: list[object] = [_summary(counts, run.split)]
+    parts: list[object] = [summary(counts, run.split)]
     if counts:
-        parts += [tag("h3", "Photos in each class"), _distribution(counts)]
+        parts += [tag("h3", "Photos in each class"), distribution(counts)]
     parts += [tag("h3", "What the checks found"), _findings(run.data)]
     return section("data", "The photos", *parts)
 
@@ -45,7 +45,8 @@ def _report_counts(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _summary(counts: Mapping[str, Mapping[str, int]], split: Mapping[str, Any]) -> Markup:
+def summary(counts: Mapping[str, Mapping[str, int]], split: Mapping[str, Any]) -> Markup:
+    """How many photos there are, in how many classes and on which side; `split` is split.json's object."""
     totals = {label: sum(parts.values()) for label, parts in counts.items()}
     photos = sum(totals.values())
     if not photos:
@@ -65,7 +66,8 @@ def _summary(counts: Mapping[str, Mapping[str, int]], split: Mapping[str, Any]) 
     return tag("p", words, f" The split’s seed is {short(seed)}." if seed is not None else None)
 
 
-def _distribution(counts: Mapping[str, Mapping[str, int]]) -> Markup:
+def distribution(counts: Mapping[str, Mapping[str, int]]) -> Markup:
+    """A table of the photos of each class and part with bars; of many classes a chart, and it on request."""
     totals = {label: sum(parts.values()) for label, parts in counts.items()}
     order = sorted(counts, key=lambda label: (-totals[label], label))
     used = [(part, name) for part, name in PARTS if any(parts.get(part) for parts in counts.values())]
