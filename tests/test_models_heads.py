@@ -39,6 +39,7 @@ HEADS = {
     "small": "head",
     "landmark_cnn": "classifier.4",
     "pruned_resnet": "network.28",
+    "compact": "head",
     "resnet20": "linear",
 }
 
@@ -95,7 +96,7 @@ def test_every_family_of_torchvision_is_in_the_table() -> None:
         "mnasnet",
     }
     families |= {"mobilenet", "regnet", "resnet", "resnext", "shufflenet", "squeezenet", "swin", "vgg", "vit"}
-    families |= {"wide", "small", "landmark", "pruned"}
+    families |= {"wide", "small", "compact", "landmark", "pruned"}
     for name in model_names():
         assert any(name.startswith(family) for family in families), name
     assert all(any(name.startswith(family) for name in HEADS) for family in families)

@@ -49,6 +49,14 @@ def test_pruned_resnet_has_the_layer_numbers_of_the_files_for_scale_mamba() -> N
 
 
 @pytest.mark.row("M2")
+def test_compact_is_inside_the_budget_of_pruned_resnet() -> None:
+    found = summarise(create("compact", 10), (32, 32))
+    assert (found.parameters, found.macs) == (1_240_778, 123_263_248)
+    assert found.parameters <= 1_259_242
+    assert found.macs <= 133_136_704
+
+
+@pytest.mark.row("M2")
 def test_landmark_cnn_is_of_the_size_of_its_source() -> None:
     """51,476,036 parameters, 196.37 MiB at 224 pixels and 4 classes (the table of S2)."""
     found = summarise(create("landmark_cnn", 4), (224, 224))
@@ -71,7 +79,7 @@ def test_cifar_resnets_have_the_parameters_of_the_paper(depth: int, parameters: 
 
 
 @pytest.mark.row("M2")
-@pytest.mark.parametrize("model", ["pruned_resnet", "landmark_cnn", "resnet20", "small"])
+@pytest.mark.parametrize("model", ["pruned_resnet", "compact", "landmark_cnn", "resnet20", "small"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (45, 71)])
 def test_shipped_networks_adapt_to_size_and_classes(model: str, size: tuple[int, int]) -> None:
     with torch.device("meta"):

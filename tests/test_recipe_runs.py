@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import shutil
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
@@ -35,17 +38,60 @@ def weights(model: str, folder: Path) -> str:
     return f"{model}={file}"
 
 
-@pytest.mark.row("T1", "X2")
+@pytest.mark.row("T1", "X2", "M3")
 def test_cifar10_mpc(few: Path, tmp_path: Path) -> None:
+    """The files under the names that its authors' programs look for, and their table."""
     out = tmp_path / "out"
     recipe = str(ROOT / "recipes/cifar10-mpc.toml")
     assert main(["run", recipe, "--photos", str(few), "--epochs", "1", "--out", str(out)]) in (0, 1)
-    assert {"pruned_resnet.onnx", "pruned_resnet.pth", "accuracy_and_model_size.csv"} <= {
-        file.name for file in out.iterdir()
+    name = "cifar10-cnn_with_bn_and_avg_pool"
+    assert {f"{name}.pth", f"{name}.onnx", "resnet18.pth", "resnet18.onnx"} == {
+        file.name for file in (out / "saved_model").iterdir()
     }
-    derived = open_run(out / "pruned_resnet").value["derived"]
+    derived = open_run(out / name).value["derived"]
     assert derived["optimizer"] == "sgd"
     assert derived["augmentation"][0].startswith("random shift")
+    state = torch.load(out / "saved_model" / f"{name}.pth", weights_only=True)
+    assert all(key.startswith("network.") for key in state), "what their own class is given"
+    table = (out / "comparative_analysis.md").read_text()
+    assert "| resnet18 | 11.69 | 1.82 |  | as published: 224 x 224 pixels, 1000 classes |" in table
+    rows = list(csv.DictReader((out / "comparative_analysis.csv").open(newline="")))
+    assert [(row["model"], row["counted"], row["classes"]) for row in rows] == [
+        ("pruned_resnet", "as trained", "3"),
+        ("resnet18", "as published", "1000"),
+        ("resnet18", "as trained", "3"),
+    ]
+    assert float(rows[0]["accuracy"]) == open_run(out / name).results["test_accuracy"]
+
+
+@pytest.mark.row("D1", "T1")
+def test_cifar10_mpc_takes_the_original_archive(tmp_path: Path) -> None:
+    """cifar-10-python.tar.gz in its own form, with five photos a class in each part."""
+    archive = original_archive(tmp_path, photos=5)
+    out = tmp_path / "out"
+    words = ["run", "cifar10-mpc", "--photos", str(archive), "--epochs", "1", "--out", str(out)]
+    assert main([*words, "--only", "pruned_resnet"]) in (0, 1)
+    run = open_run(out / "cifar10-cnn_with_bn_and_avg_pool")
+    assert run.labels[0] == "airplane"
+    assert run.results["test_photos"] == 50, "the part that is called test stays apart"
+
+
+def original_archive(folder: Path, photos: int) -> Path:
+    """CIFAR-10's archive as its authors publish it, of noise: `photos` a class in each batch and the test."""
+    random = np.random.default_rng(3)
+    place = folder / "cifar-10-batches-py"
+    place.mkdir()
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        labels = list(range(10)) * photos
+        data = random.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+        with (place / name).open("wb") as stream:
+            pickle.dump({"labels": labels, "data": data}, stream, protocol=2)
+    with (place / "batches.meta").open("wb") as stream:
+        pickle.dump({"label_names": names}, stream, protocol=2)
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(place, place.name)
+    return folder / "cifar-10-python.tar.gz"
 
 
 @pytest.mark.slow
@@ -87,3 +133,15 @@ def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path:
     assert "vertical flip" in said
     assert "crop" not in said
     assert (out / "regnet_x_400mf_fp16.onnx").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.row("T1", "E1", "E3", "V2")
+def test_signs_resnet50_learns_from_scratch(few: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["run", "signs-resnet50", "--photos", str(few), "--epochs", "1", "--out", str(out)]
+    assert main(words) in (0, 1)
+    run = open_run(out / "resnet50")
+    assert run.value["weights"].startswith("none")
+    assert run.preprocess.size == (48, 48)
+    assert (out / "resnet50_fp16.onnx").is_file()

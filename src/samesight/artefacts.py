@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from samesight import comparison, rehearsal
 from samesight.build import Built, build
 from samesight.bundle import open_bundle
 from samesight.data.photos import PhotoOptions
@@ -25,7 +26,7 @@ from samesight.files import write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
 from samesight.recipes import Network, Recipe, Training
-from samesight.training import AugmentOptions, TrainConfig, color_jitter
+from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
 
 __all__ = ["RecipeOptions", "RecipeResult", "run_recipe"]
 
@@ -42,6 +43,7 @@ class RecipeOptions:
     epochs: int | None = None
     head_epochs: int | None = None
     offline: bool = False
+    rehearsal: bool = False  # see samesight.rehearsal
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class RecipeResult:
     artefacts: tuple[Path, ...]
     missed: tuple[str, ...]  # networks that missed their target, in words
     failed: Mapping[str, str]  # networks that could not be built, by file name, and why
+    rehearsal: bool = False  # its accuracies mean nothing
 
     @property
     def ok(self) -> bool:
@@ -63,6 +66,7 @@ class RecipeResult:
         """The object that `samesight run --json` prints."""
         return {
             "ok": self.ok,
+            "rehearsal": self.rehearsal,
             "out": str(self.out),
             "networks": {name: one.to_json() for name, one in self.built.items()},
             "artefacts": [str(path) for path in self.artefacts],
@@ -76,7 +80,8 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
 
     Raises InputError and PhotosError where the recipe has no photos, or none that can be used.
     """
-    out = options.out or Path("runs") / recipe.name
+    called = f"{recipe.name}-rehearsal" if options.rehearsal else recipe.name
+    out = options.out or Path("runs") / called
     networks = _chosen(recipe, options)
     source = options.photos or recipe.photos
     if source is None:
@@ -90,6 +95,9 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
         label_style=recipe.reading.label_style if given.label_style == "as-is" else given.label_style,
     )
     split = SplitOptions(recipe.split.seed, recipe.split.test, recipe.split.val)
+    if options.rehearsal:
+        say(rehearsal.WORDS)
+        source, photo_options = rehearsal.few_photos(source, photo_options, out / "few"), PhotoOptions()
     prepare(source, photo_options, split, out / "photos")
     built: dict[str, Built] = {}
     failed: dict[str, str] = {}
@@ -97,13 +105,16 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
         say(f"== {network.model}")
         try:
             config, export = _config(recipe, network, options, out), _export(recipe, out / network.file)
+            if options.rehearsal:
+                config = rehearsal.shortened(config, out / f"{network.file}-untrained.pth")
             built[network.file] = build(config, export)
         except SamesightError as error:
             say(f"error: {error}")
             failed[network.file] = str(error)
     done = [network for network in networks if network.file in built]
     artefacts = tuple(_write_artefacts(recipe, done, built, out)) if done else ()
-    return RecipeResult(out, built, artefacts, tuple(_missed(done, built)), failed)
+    missed = () if options.rehearsal else tuple(_missed(done, built))
+    return RecipeResult(out, built, artefacts, missed, failed, options.rehearsal)
 
 
 def _chosen(recipe: Recipe, options: RecipeOptions) -> list[Network]:
@@ -181,8 +192,11 @@ def _write_artefacts(
 ) -> Iterator[Path]:
     """Write every artefact that the recipe names; the path of each."""
     names = recipe.artefacts
+    first = built[networks[0].file]
     if names.notes:
-        yield _copy(built[networks[0].file].training.run / "dataset_preparation_notes.md", out / names.notes)
+        yield _copy(first.training.run / "dataset_preparation_notes.md", out / names.notes)
+    if names.labels:
+        yield _copy(first.bundle.folder / "labels_mapping.json", out / names.labels)
     for network in networks:
         one = built[network.file]
         if names.checkpoint:
@@ -195,6 +209,8 @@ def _write_artefacts(
     if names.table:
         write_file(out / names.table, _table(recipe, networks, built))
         yield out / names.table
+    if names.costs:
+        yield from _write_costs(networks, built, out / names.costs)
     if names.sample_log:
         logged = [
             LoggedNetwork(n.file, built[n.file].training.run, built[n.file].bundle.folder) for n in networks
@@ -214,6 +230,22 @@ def _copy(source: Path, target: Path) -> Path:
     shutil.copyfile(source, aside)
     aside.replace(target)
     return target
+
+
+def _write_costs(networks: Sequence[Network], built: Mapping[str, Built], path: Path) -> Iterator[Path]:
+    """Write what each network costs and how right it is, as CSV and in Markdown; the paths."""
+    rows: list[comparison.Row] = []
+    for network in networks:
+        one = built[network.file]
+        run = open_run(one.training.run)
+        size, classes = run.preprocess.size, len(run.labels)
+        if network.published:
+            rows.append(comparison.published_row(network.model))
+        accuracy, photos = one.training.test_accuracy, one.training.test_photos
+        rows.append(comparison.trained_row(network.model, size, classes, accuracy, photos))
+    for place, text in ((path, comparison.as_csv), (path.with_suffix(".md"), comparison.as_markdown)):
+        write_file(place, text(rows))
+        yield place
 
 
 def _table(recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built]) -> str:

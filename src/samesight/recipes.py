@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Network:
-    """One network to fine-tune: its model, what its files are called, and the accuracy that is wanted."""
+    """One network to train: its model, what its files are called, and the accuracy that is wanted.
+
+    `published`: the artefact `costs` shall also have a row of the network as its library publishes it.
+    """
 
     model: str
     file: str
@@ -34,6 +37,7 @@ class Network:
     lr: float | None = None
     resize: str | None = None
     crop: str | None = None
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,11 @@ class Artefacts:
     """
 
     notes: str | None = None
+    labels: str | None = None
     onnx: str | None = None
     checkpoint: str | None = None
     table: str | None = None
+    costs: str | None = None  # CSV of parameters, operations and accuracy; beside it the same as .md
     sample_log: str | None = None
     samples_per_class: int = 2
 

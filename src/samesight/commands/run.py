@@ -2,6 +2,7 @@
 
   samesight run recipes/pain.toml --photos face_data.zip
   samesight run pain --photos photos.zip --weights squeezenet1_1=FILE.pth --only squeezenet1_1
+  samesight run butterfly --photos butterflies/ --rehearse
 
 RECIPE is a file, or the name of one that comes with Samesight. A recipe that was stopped goes on.
 
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="MODEL", help="this network alone")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each whole network")
     parser.add_argument("--head-epochs", type=int, metavar="N", help="epochs of each head alone, before")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="try the whole path first: a few photos, one epoch, untrained where weights cannot be had",
+    )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_photo_arguments(parser)
@@ -57,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         head_epochs=args.head_epochs,
         offline=args.offline,
+        rehearsal=args.rehearse,
     )
     result = run_recipe(read_recipe(_find(args.recipe)), options)
     if args.json:
@@ -66,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
             print(path)
         for name, built in result.built.items():
             say(f"next: samesight verify {built.bundle.folder}    (the bundle of {name})")
+    if result.rehearsal:
+        say("that was a rehearsal: every step was taken, and no accuracy means anything")
     for words in result.missed:
         say(f"the target was missed by {words}")
     for name in result.failed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from samesight.models.cifar_resnet import CifarResNet
+from samesight.models.compact import Compact
 from samesight.models.landmark import LandmarkCNN
 from samesight.models.pruned_resnet import PrunedResNet
 from samesight.models.small import Small
@@ -39,6 +40,7 @@ class Shipped:
 SHIPPED = {
     "small": Shipped(Small, CIFAR),
     "pruned_resnet": Shipped(PrunedResNet, UNIT),
+    "compact": Shipped(Compact, CIFAR),
     "landmark_cnn": Shipped(LandmarkCNN, Preprocess(resize=(224, 224), crop=None)),
     **{
         f"resnet{depth}": Shipped(functools.partial(CifarResNet, depth=depth), CIFAR)

@@ -1,0 +1,67 @@
+"""A rehearsal of a recipe: every step of it in minutes, on a few photos, even without any weights.
+
+It proves the path and the names of the artefacts before hours are spent. What it trains is worth nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from samesight.data.photos import PhotoOptions, open_photos
+from samesight.errors import SamesightError
+from samesight.files import new_folder
+from samesight.models import create, create_pretrained
+from samesight.models.create import source_of
+from samesight.models.pretrained import UNTRAINED
+from samesight.progress import say
+from samesight.training import TrainConfig
+from samesight.training.state import write_best
+
+__all__ = ["LABELS", "PHOTOS", "WORDS", "few_photos", "shortened"]
+
+LABELS = 8  # the first ones
+PHOTOS = 6  # of each label, in each part
+WORDS = f"A rehearsal: {PHOTOS} photos of each of {LABELS} labels at most, one epoch, no accuracy wanted"
+
+
+def few_photos(source: str, options: PhotoOptions, folder: Path) -> str:
+    """A folder of the first photos of the first labels of `source`, in the parts that they are in there."""
+    if not folder.is_dir():
+        photos = open_photos(source, options)
+        labels = set(photos.labels[:LABELS])
+        taken: Counter[tuple[str | None, str]] = Counter()
+        with new_folder(folder) as aside:
+            for photo in photos.items:
+                if photo.label not in labels or taken[photo.part, photo.label] == PHOTOS:
+                    continue
+                taken[photo.part, photo.label] += 1
+                place = aside / (photo.part or "") / re.sub(r"[/\\\0]", "_", photo.label)
+                place.mkdir(parents=True, exist_ok=True)
+                number = taken[photo.part, photo.label]
+                shutil.copyfile(photo.path, place / f"{number}-{photo.path.name}")
+    return str(folder)
+
+
+def shortened(config: TrainConfig, file: Path) -> TrainConfig:
+    """`config` with one epoch a phase and no target; with untrained weights in `file` where it needs some.
+
+    Weights that the user or the recipe names are never replaced.
+    """
+    config = replace(config, epochs=1, target=None)
+    if config.weights == UNTRAINED or source_of(config.model) in ("samesight", "own file"):
+        return config
+    config = replace(config, head_epochs=None if config.train == "head" else 1)
+    if config.weights is None and not file.is_file():
+        try:
+            create_pretrained(config.model, None, offline=config.offline)
+        except SamesightError as error:
+            say(f"{config.model} starts untrained, since its weights cannot be had here: {error}")
+            torch.manual_seed(config.seed)
+            write_best(file, create(config.model, None).state_dict())
+    return replace(config, weights=str(file)) if file.is_file() else config
