@@ -10,6 +10,7 @@ from typing import Any
 from samesight import __version__
 from samesight.bench.contenders import MODES
 from samesight.bench.tables import by_contender, heads, text_row, winner_words
+from samesight.report import document as pages
 from samesight.report.markup import Markup, escape, figure, join, notice, section, short, table, tag
 
 __all__ = ["page"]
@@ -34,7 +35,7 @@ def page(document: Mapping[str, Any], pictures: Mapping[str, Path]) -> str:
         f"Written by Samesight {__version__}. Timings are of this machine in that hour: only ratios within "
         "one run mean anything."
     )
-    return document("Bench", top, sections, footer)
+    return pages.document("Bench", top, sections, footer)
 
 
 def _bundle(name: str, bundle: Mapping[str, Any], picture: Path | None) -> Markup:

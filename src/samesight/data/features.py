@@ -63,9 +63,9 @@ class _Inside:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4
         self.name, self.copy = checked.name, checked.copy
-        self._input, dtype, _ = checked.signature["input"]
+        self._input, dtype, shape = checked.signature["input"]
         self._dtype = np.dtype(dtype)
-        self._batch = checked.batch
+        self._batch = shape[0] if isinstance(shape[0], int) else None
         self._tensor = tensor
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

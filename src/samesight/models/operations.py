@@ -49,11 +49,12 @@ def count_operations(network: nn.Module, size: tuple[int, int]) -> int:
 
 def _operations(module: nn.Module, given: Tensor, made: Tensor) -> int:
     """What one call of `module` costs."""
+    inputs, outputs = int(given.numel()), int(made.numel())
     if isinstance(module, conv._ConvNd):
         places = math.prod(made.shape[2:])
-        return places * (module.weight.numel() + (0 if module.bias is None else len(module.bias)))
+        return int(places * (module.weight.numel() + (0 if module.bias is None else len(module.bias))))
     if isinstance(module, nn.Linear):
-        return given.numel() * module.out_features + (0 if module.bias is None else module.out_features)
+        return inputs * int(module.out_features) + (0 if module.bias is None else int(module.out_features))
     if isinstance(module, batchnorm._BatchNorm):
-        return given.numel() * (2 if module.affine else 1)
-    return made.numel() if isinstance(module, ACTIVATIONS) else given.numel()
+        return inputs * (2 if module.affine else 1)
+    return outputs if isinstance(module, ACTIVATIONS) else inputs
