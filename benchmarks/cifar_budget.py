@@ -12,14 +12,15 @@ Four runs from scratch, each of the same number of epochs over the 50,000 traini
 
 PHOTOS holds train/ and test/ with a folder per class, or is CIFAR's own archive (cifar-10-python.tar.gz).
 What is reported is the accuracy of the last weights on the 10,000 test photos, which choose nothing. A run
-that is stopped goes on from its last checkpoint. Results, with machine, versions, load, CPU seconds and curves,
-are in cifar_budget.json, a row for each run and number of epochs, and drawn in cifar_budget.png.
+that is stopped goes on from its last checkpoint. Results, with machine, versions, load, CPU seconds and
+curves, are in cifar_budget.json, a row for each run and number of epochs, and drawn in cifar_budget.png.
 
 The recipe: convolutions learn by Muon (kellerjordan.github.io/posts/muon), scaled back to a fixed norm
-before each step, since each stands before a BatchNorm; everything else by AdamW; both rates rise over the first fifth
-of the steps and fall in a line to zero. Photos are mirrored every other epoch and moved by up to two pixels,
-labels are smoothed by 0.2, the first convolution starts as a whitening of patches and the others as near to
-the identity as they can (after airbench, arxiv.org/abs/2404.00498). No dropout: short runs do not overfit.
+before each step, since each stands before a BatchNorm; everything else by AdamW; both rates rise over the
+first fifth of the steps and fall in a line to zero. Photos are mirrored every other epoch and moved by up
+to two pixels, labels are smoothed by 0.2, the first convolution starts as a whitening of patches and the
+others as near to the identity as they can (after airbench, arxiv.org/abs/2404.00498). No dropout: short
+runs do not overfit.
 """
 
 from __future__ import annotations
