@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
@@ -386,6 +387,28 @@ def test_several_processes_answer_as_one(bundle: Bundle, photos: list[Path], tmp
         assert "samesight_ready_processes 2.0" in text
         assert server.stop() == 0
         assert len(server.events("stopped")) == 2
+
+
+@pytest.mark.slow  # a process that dies sooner is not started again
+def test_a_process_that_dies_is_started_again_and_none_outlives_the_first(
+    bundle: Bundle, photos: list[Path], tmp_path: Path
+) -> None:
+    data = photos[0].read_bytes()
+    with serving(tmp_path, bundle.folder, "--workers", 2, "--threads", 1) as server:
+        first = psutil.Process(server.process.pid)
+
+        def serving_processes() -> list[psutil.Process]:
+            return [one for one in first.children() if "spawn_main" in " ".join(one.cmdline())]
+
+        until(lambda: len(server.events("ready")) == 2)
+        time.sleep(10)
+        serving_processes()[0].kill()
+        until(lambda: len(server.events("ready")) == 3)
+        assert {server.ask("POST", "/classify", data).status for _ in range(10)} == {200}
+        others = serving_processes()
+        assert len(others) == 2
+        first.kill()
+        until(lambda: not any(one.is_running() and one.status() != "zombie" for one in others))
 
 
 def test_a_bundle_that_is_not_proved_is_not_served(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""schemathesis over the server's description: what it allows is answered as it says, photos among it."""
+"""schemathesis over the description: whatever it allows is answered as it says, photos among it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving import Server, serving
 from tiny_bundle import make_bundle, make_weights, write_photos
 
@@ -31,6 +32,9 @@ for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream"
     schemathesis.openapi.media_type(kind, PHOTOS)
 schemathesis.openapi.format("binary", PHOTOS)
 
+# No schema can say which bytes are a whole photo, nor that `data` is as long as `shape` says. So the check
+# that all that a schema allows is accepted (positive_data_acceptance) is left out; all others are held.
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -44,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_server_does_as_it_says(server: Server) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
-    assert len(operations) == 17
+    assert len(operations) == 14
     for operation in operations:
 
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -54,7 +58,7 @@ def test_the_server_does_as_it_says(server: Server) -> None:
                 case.path_parameters["name"] = "tiny"
                 if "version" in case.path_parameters:
                     case.path_parameters["version"] = "1.0.0"
-            case.call_and_validate()
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         hold()
     statuses = {event["status"] for event in server.events("request") if event["route"] == "classify"}

@@ -25,7 +25,7 @@ def labels() -> list[str]:
 
 
 def prepare(data: bytes) -> np.ndarray:
-    """A photo's file as (1, 3, 224, 224): shortest edge to 256, centre crop, ImageNet's mean and std."""
+    """A photo's file as (1, 3, 224, 224) float32: edge to 256, crop, ImageNet's mean and std."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     scale = 256 / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)

@@ -15,9 +15,9 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from samesight.errors import InputError, SamesightError
@@ -27,8 +27,8 @@ from samesight.serve.settings import Settings
 __all__ = ["serve"]
 
 BACKLOG = 2048
-RESTART_S = 1.0
 HEALTHY_S = 10.0
+KILL_S = 5.0
 
 
 def serve(settings: Settings) -> int:
@@ -86,62 +86,88 @@ def run_one(settings: Settings, listening: socket.socket) -> int:
 
 def _run_several(settings: Settings, listening: socket.socket) -> int:
     """Start the processes, and watch over them until told to stop."""
-    log = Log(settings.log)
-    context = multiprocessing.get_context("spawn")
-    stopping = False
+    stopping = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    workers: list[_Worker] = []
+    try:
+        with _shared_metrics():
+            workers += [_Worker(settings, listening, place) for place in range(settings.workers)]
+            while not stopping.wait(0.1):
+                for worker in workers:
+                    if (code := worker.look_after()) is not None:
+                        return code
+            return _end(workers, settings.stop_timeout_s)
+    finally:
+        _end(workers, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
 
-    with _shared_metrics():
+class _Worker:
+    """One of several processes, started again when it dies."""
+
+    def __init__(self, settings: Settings, listening: socket.socket, place: int) -> None:
+        self._settings, self._listening, self._place = settings, listening, place
+        self._log = Log(settings.log)
+        self.start()
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        given = (self._settings, self._listening)
+        self.process = context.Process(target=_child, args=given, name=f"serve {self._place}")
+        self.process.start()
+        self._since = time.monotonic()
+
+    def look_after(self) -> int | None:
+        """Start it again if it has died; an exit code where that would not help."""
+        if self.process.is_alive():
+            return None
         from prometheus_client.multiprocess import mark_process_dead
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        workers: dict[int, tuple[BaseProcess, float]] = {}
-        code = 0
-        try:
-            while not stopping:
-                for place in range(settings.workers):
-                    process, since = workers.get(place, (None, 0.0))
-                    if process is not None and process.is_alive():
-                        continue
-                    if process is not None:
-                        mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-                        log("process ended", level="error", pid=process.pid, code=process.exitcode)
-                        if process.exitcode in (1, 2) or time.monotonic() - since < HEALTHY_S:
-                            return (
-                                process.exitcode or 2
-                            )  # it cannot be served: starting it again will not help
-                        time.sleep(RESTART_S)
-                    process = context.Process(
-                        target=_child, args=(settings, listening), name=f"serve {place}"
-                    )
-                    process.start()
-                    workers[place] = (process, time.monotonic())
-                time.sleep(0.1)
-        finally:
-            for process, _ in workers.values():
-                if process.is_alive():
-                    process.terminate()
-            end = time.monotonic() + settings.stop_timeout_s + 5
-            for process, _ in workers.values():
-                process.join(max(0.0, end - time.monotonic()))
-                if process.is_alive():
-                    process.kill()
-                    code = 1
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        code = self.process.exitcode
+        mark_process_dead(self.process.pid)  # type: ignore[no-untyped-call]
+        self._log("process ended", level="error", pid=self.process.pid, code=code)
+        if code in (1, 2) or time.monotonic() - self._since < HEALTHY_S:
+            return code if code in (1, 2) else 2  # it dies as it starts, or has said what is wrong
+        self.start()
+        return None
+
+
+def _end(workers: Sequence[_Worker], grace_s: float) -> int:
+    """Stop every process; 0 where all were done in time, 1 where one had to be killed."""
+    running = [worker.process for worker in workers if worker.process.is_alive()]
+    for process in running:
+        process.terminate()
+    end = time.monotonic() + grace_s + KILL_S
+    code = 0
+    for process in running:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            code = 1
     return code
 
 
 def _child(settings: Settings, listening: socket.socket) -> None:
+    """The main of one of several processes."""
+    threading.Thread(target=_stop_with_parent, name="serve-parent", daemon=True).start()
     try:
         code = run_one(settings, listening)
     except SamesightError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
     sys.exit(code)
+
+
+def _stop_with_parent() -> None:
+    """Wait until the parent is gone, however it went, and then stop as if it had said so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
