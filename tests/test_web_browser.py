@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -284,6 +286,24 @@ def test_float16_edges_and_a_fixed_batch(
                 copy,
             )
             assert proof["ok"], proof
+
+
+@pytest.mark.row("V1")
+def test_verify_takes_the_browser_for_a_runner(web_assets: Path, chromium: Browser, bundle: Bundle) -> None:
+    words = ["verify", str(bundle.folder), "--runner", "onnxruntime", "--runner", "web", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "samesight", *words], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["ok"]
+    assert [(one["runner"], one["copy"]) for one in found["runners"]] == [
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "fp16"),
+        ("web", "fp32"),
+        ("web", "fp16"),
+    ]
+    assert all(one["samples"] == 6 and one["label_agreement"] == 1 for one in found["runners"])
+    assert found["runners"][2]["max_abs_difference"] <= found["runners"][2]["allowed"]
 
 
 # refusal
