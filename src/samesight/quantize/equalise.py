@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from samesight.quantize.graph import Graph, Layer
 from samesight.quantize.observe import Observed
+from samesight.quantize.plan import make_plan
 
 __all__ = ["channel_tensors", "equalise"]
 
@@ -43,8 +44,9 @@ def equalise(graph: Graph, seen: Mapping[str, Observed], exponent: float = 0.5) 
     """
     changed: dict[str, NDArray[np.float32]] = {}
     count = 0
+    rounded = set(channel_tensors(graph)) & set(seen)
     for group in _groups(graph):
-        factors = _factors(graph, group, seen, exponent)
+        factors = _factors(graph, group, seen, rounded, exponent)
         if factors is None:
             continue
         count += 1
@@ -57,15 +59,15 @@ def equalise(graph: Graph, seen: Mapping[str, Observed], exponent: float = 0.5) 
 
 
 def channel_tensors(graph: Graph) -> list[str]:
-    """The tensors whose channels `equalise` must know."""
-    return sorted(name for group in _groups(graph) for name in group.tensors)
+    """The tensors whose channels `equalise` must know: those that are rounded, not what a ReLU still cuts."""
+    return list(make_plan(graph).tensors)
 
 
 def _factors(
-    graph: Graph, group: _Group, seen: Mapping[str, Observed], exponent: float
+    graph: Graph, group: _Group, seen: Mapping[str, Observed], rounded: set[str], exponent: float
 ) -> NDArray[np.float32] | None:
     """The factor of each channel; None where there is nothing to gain or to go by."""
-    sizes = [seen[name].size for name in group.tensors if name in seen]
+    sizes = [seen[name].size for name in sorted(group.tensors & rounded)]
     if not sizes or len({len(size) for size in sizes}) != 1:
         return None
     size = np.max(sizes, axis=0)
