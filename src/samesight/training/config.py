@@ -177,6 +177,10 @@ class Plan:
         """The number of epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
 
+    def end_of(self, phase: Phase) -> int:
+        """The number of epochs at the end of `phase`."""
+        return sum(one.epochs for one in self.phases[: self.phases.index(phase) + 1])
+
     def at(self, epoch: int) -> tuple[Phase, int]:
         """The phase that `epoch` (from 0) is in, and the epoch within it."""
         for phase in self.phases:
@@ -269,8 +273,7 @@ def _pretrained_phases(
         phases.append(Phase("last-block", block_epochs, lr * HEAD_AGAIN_SHARE, lr * BLOCK_SHARE))
     if config.train == "all" or not block_views:
         share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
-        if epochs is None:
-            epochs = _fine_tuning_epochs(photos, is_prepared=len(phases) > 1)
+        epochs = _fine_tuning_epochs(photos) if epochs is None else epochs
         phases.append(Phase(config.train, epochs, lr * HEAD_AGAIN_SHARE, lr * share))
     return phases
 
@@ -306,13 +309,9 @@ def _train_size(config: TrainConfig, network: NetworkFacts) -> tuple[int, int] |
     return width, height
 
 
-def _fine_tuning_epochs(photos: int, is_prepared: bool) -> int:
-    """3 to 20: few photos are seen more often; 345 photos give 6 epochs, 2,100 give 3.
-
-    Half of that where the last block has learnt before.
-    """
-    epochs = min(20, max(3, round(120 / math.sqrt(photos))))
-    return max(2, epochs // 2) if is_prepared else epochs
+def _fine_tuning_epochs(photos: int) -> int:
+    """3 to 20: few photos are seen more often; 345 photos give 6 epochs, 2,100 give 3."""
+    return min(20, max(3, round(120 / math.sqrt(photos))))
 
 
 def _block_epochs(photos: int) -> int:

@@ -79,7 +79,7 @@ def find_block_input(network: nn.Module, model: str, size: tuple[int, int]) -> B
     if not values.is_floating_point() or (again - logits).abs().max() > TOLERANCE * logits.abs().max():
         return None
     share = left.get_total_flops() / max(1, whole.get_total_flops())
-    return BlockInput(network, place, tuple(values.shape[1:]), share)
+    return BlockInput(network, place, tuple(values.shape[1:]), share) if share < 1 else None
 
 
 def _around(network: nn.Module, place: str) -> list[nn.Module]:

@@ -344,6 +344,10 @@ def _keep(
             "images_per_second": round(epoch.photos / max(seconds, 1e-9), 1),
         }
     )
+    if phase.name == "last-block" and state.epoch == session.plan.end_of(phase):
+        # What everything learns from is the best so far, be it the block's or the head's.
+        best = weights if is_best else read_checkpoint(session.out / BEST)
+        load_state(session.network, best, session.out / BEST)
     state.network = session.network.state_dict()
     state.optimiser = learner.optimiser.state_dict()
     state.average = learner.average.values if learner.average else {}
@@ -361,9 +365,8 @@ def _keep(
 def _why_end(session: Session, state: State, phase: Phase, measured: Measured) -> str | None:
     """Why training should end after this epoch; None where it should not."""
     plan = session.plan
-    photos, place = len(measured.targets), plan.phases.index(phase)
-    is_end_of_phase = state.epoch == sum(one.epochs for one in plan.phases[: place + 1])
-    if is_end_of_phase and place + 1 < len(plan.phases):
+    photos = len(measured.targets)
+    if state.epoch == plan.end_of(phase) and phase is not plan.phases[-1]:
         flawless = measured.accuracy == 1 and photos >= FLAWLESS_FROM[phase.name]
         what = phase.name.replace("-", " ")
         return f"with the {what} it is right on all {photos} inner validation photos" if flawless else None
