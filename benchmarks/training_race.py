@@ -2,8 +2,9 @@
 
 Everyone gets the same photos in the same split (the one `samesight data` draws: choices are made on its inner
 validation part, the held-out part is read once), the same pretrained weights and the same cores. `samesight
-train PHOTOS --model MODEL --weights FILE` is given nothing else. CPU seconds are those of the whole process
-tree from its start to the answer, and are what counts: wall seconds grow with whatever else the machine does.
+train PHOTOS --model MODEL --weights FILE` is given nothing else, and once more `--train head`. CPU seconds
+are those of the whole process tree from its start to the answer, and are what counts: wall seconds grow with
+whatever else the machine does.
 OMP_WAIT_POLICY=PASSIVE is set for all, so that nobody's threads burn time while they wait for each other.
 
     uv venv ../peers && uv pip install --python ../peers/bin/python fastai ultralytics torch torchvision
@@ -55,10 +56,12 @@ class Contender:
     colour: str
     script: str | None = None
     epochs: int | None = None  # None: its own choice
+    options: tuple[str, ...] = ()  # of samesight
 
 
 CONTENDERS = {
     "samesight": Contender("samesight train", "#c0392b"),
+    "samesight-head": Contender("samesight train --train head", "#e59866", options=("--train", "head")),
     "plain-loop": Contender("plain loop, Adam, 10 epochs", "#4d4d4d", "plain_loop.py", 10),
     "fastai": Contender("fastai, fine_tune(4)", "#2471a3", "fastai_fine_tune.py", 4),
     "fastai-10": Contender("fastai, fine_tune(10)", "#7fb3d5", "fastai_fine_tune.py", 10),
@@ -105,7 +108,8 @@ def copy_parts(photos: Path, split: dict, folder: Path) -> None:
 def command(contender: Contender, photos: Path, weights: Path, out: Path, python: Path, cores: int) -> list:
     """The command line; samesight's is what a user types."""
     if contender.script is None:
-        return [sys.executable, "-m", "samesight", "train", photos, "--model", MODEL, "--weights", weights]
+        words = ["train", photos, "--model", MODEL, "--weights", weights, *contender.options]
+        return [sys.executable, "-m", "samesight", *words]
     given = {"model": MODEL, "weights": weights, "epochs": contender.epochs, "threads": cores, "seed": SEED}
     options = [word for name, value in given.items() for word in (f"--{name}", value)]
     script = HERE / "peers" / contender.script

@@ -120,10 +120,10 @@ def test_mixing_keeps_the_shares_that_it_tells() -> None:
     ("model", "first"),
     [
         ("resnet18", "layer4.0.conv1.weight"),
-        ("mobilenet_v2", "features.17.conv.0.0.weight"),
-        ("regnet_x_400mf", "trunk_output.block4.block4-9.f.a.0.weight"),
-        ("densenet121", "features.denseblock4.denselayer1.norm1.weight"),
-        ("convnext_tiny", "features.7.0.layer_scale"),
+        ("mobilenet_v2", "features.15.conv.0.0.weight"),
+        ("regnet_x_400mf", "trunk_output.block4.block4-3.f.a.0.weight"),
+        ("densenet121", "features.denseblock3.denselayer1.norm1.weight"),
+        ("convnext_tiny", "features.5.0.layer_scale"),
     ],
 )
 def test_last_block_of_each_family(model: str, first: str) -> None:

@@ -6,14 +6,29 @@ from torch import nn
 
 from samesight.models import head_parameters
 
-__all__ = ["blocks_of", "last_block"]
+__all__ = ["blocks_of", "first_of_last_block", "last_block"]
 
 CONTAINER_SHARE = 0.8  # a part with so many of the parameters is no block but holds them
-LAST_SHARE = 0.2  # of the backbone's parameters, at least, are in what is called the last block
+LAST_SHARE = 0.6  # of the backbone's parameters, at least, are in what is called the last block
 
 
 def blocks_of(network: nn.Module, model: str) -> list[list[str]]:
-    """The names of the backbone's parameters, block by block in the order in which they were registered.
+    """The names of the backbone's parameters, block by block in the order in which they were registered."""
+    return list(_named_blocks(network, model).values())
+
+
+def first_of_last_block(network: nn.Module, model: str) -> str | None:
+    """The name of the first module of `last_block`; None where parameters outside modules are part of it."""
+    learns = last_block(network, model)
+    for name, block in _named_blocks(network, model).items():
+        if learns.issuperset(block):
+            modules = {inner for inner, _ in network.named_modules()}
+            return name if name in modules else None
+    return None
+
+
+def _named_blocks(network: nn.Module, model: str) -> dict[str, list[str]]:
+    """The blocks by name.
 
     A block is a child of the innermost part that holds nearly all parameters: ResNet's stem and layers 1 to
     4, MobileNet's inverted residuals, a transformer's encoder layers.
@@ -35,13 +50,13 @@ def blocks_of(network: nn.Module, model: str) -> list[list[str]]:
     for name in sizes:
         known = next((child for child in children if name.startswith(f"{child}.") or name == child), None)
         blocks.setdefault(known or name.partition(".")[0], []).append(name)
-    return list(blocks.values())
+    return blocks
 
 
 def last_block(network: nn.Module, model: str) -> set[str]:
-    """The names of the parameters of the last blocks that together hold a fifth of the backbone's.
+    """The names of the parameters of the last blocks that together hold three fifths of the backbone's.
 
-    ResNet's layer 4; the last two of MobileNetV2; the last three encoder layers of ViT-B.
+    ResNet's layer 4; the last four of MobileNetV2; the last eight encoder layers of ViT-B.
     """
     sizes = {name: p.numel() for name, p in network.named_parameters()}
     blocks = blocks_of(network, model)

@@ -31,6 +31,7 @@ MOMENTUM = 0.9
 HEAD_AGAIN_SHARE = 0.3  # of LR, for the head while the backbone learns: it is nearly there already
 BACKBONE_SHARE = 0.1  # of LR, where BatchNorm keeps the scale of what flows through
 PLAIN_BACKBONE_SHARE = 0.1  # of LR, without BatchNorm (SqueezeNet, VGG, transformers)
+BLOCK_SHARE = 1.0  # of LR, for the last block alone: what comes before it cannot be spoilt
 LABEL_SMOOTHING = 0.1  # https://arxiv.org/abs/1512.00567
 WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}  # not on biases and norms
 CLIP_NORM = 1.0
@@ -39,6 +40,10 @@ STEP_FACTOR = 0.1
 IMBALANCE = 1.5  # from this ratio of the largest class to the smallest on, the sampler balances
 CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs next to nothing
 HEAD_EPOCHS = 2
+BLOCK_VIEWS = 3  # random ones of each photo, kept as what flows into the last block, beside inference's
+LEAST_BLOCK_VIEWS = 2
+BLOCK_LIMIT_BYTES = 1 << 30  # of one run's kept views
+CHEAP_SHARE = 1 / 3  # of the network's work: a last block with more of it is not trained before everything
 NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
 AVERAGE_SHARE = 0.1  # of the phase's steps: how far back the averaged weights look
 
@@ -164,12 +169,17 @@ class Plan:
     clip_norm: float = CLIP_NORM
     warm_up: float = WARM_UP
     average: bool = False  # of the weights, in the phases after the head's
+    block_views: int = 0  # of each training photo, kept for the last block; 0: it learns from fresh ones
     patience: int | None = None
 
     @property
     def epochs(self) -> int:
         """The number of epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
+
+    def end_of(self, phase: Phase) -> int:
+        """The number of epochs at the end of `phase`."""
+        return sum(one.epochs for one in self.phases[: self.phases.index(phase) + 1])
 
     def at(self, epoch: int) -> tuple[Phase, int]:
         """The phase that `epoch` (from 0) is in, and the epoch within it."""
@@ -192,12 +202,18 @@ class NetworkFacts:
     has_batch_norm: bool
     head_can_be_cached: bool
     size: tuple[int, int]  # width and height of its pictures at inference
+    block_values: int = 0  # that flow into its last block for a photo; 0: they cannot be kept
+    block_share: float = 1.0  # of its multiply-accumulates, that are in the last block and after
 
 
 def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts) -> Plan:
     """The plan for `counts[i]` training photos of class i."""
     photos = sum(counts)
-    phases = _pretrained_phases(config, photos, network) if network.pretrained else _scratch(config, photos)
+    views = _block_views(config, photos, network)
+    if network.pretrained:
+        phases = _pretrained_phases(config, photos, network, views)
+    else:
+        phases = _scratch(config, photos)
     kept = tuple(phase for phase in phases if phase.epochs)
     if not kept:
         raise InputError("there are no epochs to train", fix="--epochs 3")
@@ -207,7 +223,7 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
         sampler = "balanced" if imbalanced and not config.class_weights else "none"
     weights = tuple(photos / (len(counts) * count) for count in counts) if config.class_weights else None
     batch = BATCH if config.batch is None else config.batch
-    epochs = sum(phase.epochs for phase in kept if phase.name != "head")
+    epochs = max((phase.epochs for phase in kept if phase.name != "head"), default=0)
     decay = WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay
     step_every = config.step_every
     if config.schedule == "step" and step_every is None:
@@ -228,12 +244,18 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
         weight_decay=decay,
         clip_norm=config.clip,
         average=config.average,
+        block_views=views if any(phase.name == "last-block" for phase in kept) else 0,
         patience=config.patience,
     )
 
 
-def _pretrained_phases(config: TrainConfig, photos: int, network: NetworkFacts) -> list[Phase]:
-    """The head, then what else is to learn (https://arxiv.org/abs/2202.10054)."""
+def _pretrained_phases(
+    config: TrainConfig, photos: int, network: NetworkFacts, block_views: int
+) -> list[Phase]:
+    """The head, then what else is to learn (https://arxiv.org/abs/2202.10054).
+
+    Where views are kept for the last block, it learns before everything does, unless epochs were asked for.
+    """
     lr = LR[config.optimizer] if config.lr is None else config.lr
     cheap = CACHED_HEAD_EPOCHS if network.head_can_be_cached else HEAD_EPOCHS
     head_epochs = config.head_epochs
@@ -243,12 +265,26 @@ def _pretrained_phases(config: TrainConfig, photos: int, network: NetworkFacts) 
         if head_epochs is None:
             head_epochs = cheap if config.epochs is None else config.epochs
         return [Phase("head", head_epochs, lr, 0.0)]
-    epochs = _fine_tuning_epochs(photos) if config.epochs is None else config.epochs
-    share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
-    return [
-        Phase("head", cheap if head_epochs is None else head_epochs, lr, 0.0),
-        Phase(config.train, epochs, lr * HEAD_AGAIN_SHARE, lr * share),
-    ]
+    phases = [Phase("head", cheap if head_epochs is None else head_epochs, lr, 0.0)]
+    epochs = config.epochs
+    is_derived = epochs is head_epochs is None and network.block_share <= CHEAP_SHARE
+    if block_views and (config.train == "last-block" or is_derived):
+        block_epochs = _block_epochs(photos) if epochs is None else epochs
+        phases.append(Phase("last-block", block_epochs, lr * HEAD_AGAIN_SHARE, lr * BLOCK_SHARE))
+    if config.train == "all" or not block_views:
+        share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
+        epochs = _fine_tuning_epochs(photos) if epochs is None else epochs
+        phases.append(Phase(config.train, epochs, lr * HEAD_AGAIN_SHARE, lr * share))
+    return phases
+
+
+def _block_views(config: TrainConfig, photos: int, network: NetworkFacts) -> int:
+    """How many random views of each photo are kept for the last block: few enough to fit; 0 for none."""
+    is_mixed = config.augment.mixup or config.augment.cutmix  # pictures are mixed, not what flows within
+    if not network.block_values or is_mixed or _train_size(config, network):
+        return 0
+    room = BLOCK_LIMIT_BYTES // (2 * photos * network.block_values) - 1
+    return min(BLOCK_VIEWS, room) if room >= LEAST_BLOCK_VIEWS else 0
 
 
 def _scratch(config: TrainConfig, photos: int) -> list[Phase]:
@@ -276,6 +312,11 @@ def _train_size(config: TrainConfig, network: NetworkFacts) -> tuple[int, int] |
 def _fine_tuning_epochs(photos: int) -> int:
     """3 to 20: few photos are seen more often; 345 photos give 6 epochs, 2,100 give 3."""
     return min(20, max(3, round(120 / math.sqrt(photos))))
+
+
+def _block_epochs(photos: int) -> int:
+    """4 to 8: 600 photos give 8 epochs, 2,100 give 4."""
+    return min(8, max(4, round(200 / math.sqrt(photos))))
 
 
 def _scratch_epochs(photos: int) -> int:

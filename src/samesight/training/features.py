@@ -1,4 +1,4 @@
-"""What the head sees, computed once: with a frozen backbone each epoch would compute it again."""
+"""What a frozen part of the network gives, computed once: each epoch would compute it again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from samesight.files import cache_folder, write_file
 from samesight.models import head_layers
-from samesight.training.parallel import Ranks
+from samesight.training.cut import BlockInput
+from samesight.training.parallel import ALONE, Ranks
 
-__all__ = ["HeadInput", "backbone_hash", "features_of", "find_head_input", "kept_features", "mixed"]
+__all__ = ["HeadInput", "Source", "backbone_hash", "features_of", "find_head_input", "kept_features", "mixed"]
 
 LIMIT_BYTES = 512 << 20  # of one run's features
 KEPT_BYTES = 2 << 30  # of all features in the cache; the longest unused go first
@@ -29,6 +30,12 @@ class HeadInput:
 
     def __init__(self, network: nn.Module, head: nn.Module, width: int) -> None:
         self.network, self.head, self.width = network, head, width
+        self.shape, self.dtype = (width,), torch.float32
+
+    @property
+    def rest(self) -> nn.Module:
+        """What comes after the features."""
+        return self.head
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """The features (n, width) that the head is given for `pictures`."""
@@ -39,6 +46,10 @@ class HeadInput:
         finally:
             hook.remove()
         return seen[0]
+
+
+Source = HeadInput | BlockInput
+"""The way to what some later part of the network is given, its shape, and the type that it is kept in."""
 
 
 def find_head_input(network: nn.Module, size: tuple[int, int]) -> HeadInput | None:
@@ -64,26 +75,33 @@ def find_head_input(network: nn.Module, size: tuple[int, int]) -> HeadInput | No
     return candidate if same else None
 
 
-def features_of(source: HeadInput, pictures: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Tensor:
-    """The features (n, width) float32 on the CPU of all `pictures`, in their order."""
+def features_of(
+    source: Source, pictures: Iterator[tuple[Tensor, Tensor]], count: int, device: torch.device
+) -> Tensor:
+    """The features (count, *shape) of all `pictures`, in their order, on the CPU in the source's type."""
+    features = torch.empty(count, *source.shape, dtype=source.dtype)
+    largest, done = torch.finfo(source.dtype).max, 0
     with torch.inference_mode():
-        rows = [source(batch.to(device)).cpu() for batch, _ in pictures]
-    return torch.cat(rows).clone() if rows else torch.empty(0, source.width)
+        for batch, _ in pictures:
+            rows = source(batch.to(device)).clamp(-largest, largest)
+            features[done : done + len(rows)] = rows.cpu()
+            done += len(rows)
+    return features
 
 
-def backbone_hash(source: HeadInput) -> str:
-    """The SHA-256 of everything in the network but its head, and of the version of torch that runs it."""
+def backbone_hash(source: Source) -> str:
+    """The SHA-256 of everything that the features follow from, and of the version of torch that runs it."""
     digest = hashlib.sha256(torch.__version__.encode())
-    heads = {id(p) for p in source.head.parameters()}
+    later = {id(tensor) for tensor in source.rest.state_dict(keep_vars=True).values()}
     for name, tensor in source.network.state_dict(keep_vars=True).items():
-        if id(tensor) not in heads:
+        if id(tensor) not in later:
             digest.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy())
     return digest.hexdigest()
 
 
 def kept_features(ranks: Ranks, key: str | None, compute: Callable[[], Tensor]) -> Tensor:
-    """The features (n, width) float32 that are kept on disk under `key`, else computed and kept.
+    """The features (n, *shape) that are kept on disk under `key`, else computed and kept.
 
     `key` names all that they follow from; None where that is not known, and nothing is kept.
     """
@@ -123,12 +141,18 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def mixed(
-    views: Sequence[Tensor], targets: Sequence[int], order: Sequence[Sequence[int]], random: torch.Generator
+    views: Sequence[Tensor],
+    targets: Sequence[int],
+    order: Sequence[Sequence[int]],
+    random: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of features and targets by the indices of `order`, each photo by one of its views at random."""
-    together = torch.stack(list(views))
-    wanted = torch.tensor(targets)
+    """Batches of features, float32, and targets by the indices of `order`, each photo by one of its views.
+
+    Which one is drawn from `random`. Of several processes each gets its share of every batch.
+    """
     for indices in order:
-        places = torch.tensor(indices)
-        chosen = torch.randint(len(views), (len(indices),), generator=random)
-        yield together[chosen, places], wanted[places]
+        chosen = torch.randint(len(views), (len(indices),), generator=random).tolist()
+        mine = ranks.share(list(zip(chosen, indices, strict=True)))
+        rows = torch.stack([views[view][index] for view, index in mine]).float()
+        yield rows, torch.tensor([targets[index] for _, index in mine])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from samesight.models.create import outputs_of, source_of
 from samesight.models.pretrained import UNTRAINED
 from samesight.preprocess import Preprocess
 from samesight.training.config import NetworkFacts, TrainConfig
+from samesight.training.cut import BlockInput
 from samesight.training.features import find_head_input
 
 __all__ = ["Start", "fitting_memory_format", "network_facts", "open_weights", "with_head"]
@@ -70,13 +72,15 @@ def with_head(start: Start, config: TrainConfig, classes: int) -> nn.Module:
     return network
 
 
-def network_facts(network: nn.Module, start: Start) -> NetworkFacts:
-    """What the plan needs to know; `network` is put into evaluation mode."""
+def network_facts(network: nn.Module, start: Start, block: BlockInput | None = None) -> NetworkFacts:
+    """What the plan needs to know; `network` is put into evaluation mode. `block` leads to its last block."""
     return NetworkFacts(
         pretrained=start.pretrained is not None,
         has_batch_norm=any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()),
         head_can_be_cached=find_head_input(network.eval(), start.preprocess.size) is not None,
         size=start.preprocess.size,
+        block_values=math.prod(block.shape) if block else 0,
+        block_share=block.share if block else 1.0,
     )
 
 
