@@ -298,7 +298,6 @@ def test_photos_that_may_be_published(own: CheckpointSource, digits: Path, tmp_p
     ("twist", "error", "words"),
     [
         ("decides", CopyError, "gives other logits than PyTorch"),
-        ("huge", CopyError, "the fp16 copy would give inf or NaN in its layer Mul"),
         ("constant", ExportError, "gives every photo the same logits"),
     ],
 )
@@ -310,11 +309,29 @@ def test_a_copy_that_differs_leaves_nothing(
         export_checkpoint(source, tmp_path / "b")
     assert words in str(caught.value)
     assert same_folder(tmp_path) == []
-    if twist == "huge":
-        assert caught.value.exit_code == 1
-        assert "--copies fp32" in str(caught.value)
-        export_checkpoint(source, tmp_path / "b", ExportOptions(copies=("fp32",)))
-        assert same_folder(tmp_path) == ["b"]
+
+
+@pytest.mark.row("Q3")
+def test_layers_that_overflow_in_float16_stay_float32_and_are_named(
+    own: CheckpointSource, tmp_path: Path
+) -> None:
+    bundle = open_bundle(export_checkpoint(replace(own, model_options={"twist": "huge"}), tmp_path / "b"))
+    layers = bundle.made["fp16_layers_in_fp32"]
+    assert any(layer.startswith("Mul") for layer in layers)
+    assert layers[0] in (bundle.folder / "CONVERSION_SUMMARY.md").read_text()
+    assert bundle.copy("fp16").recorded["label_agreement"] == 1
+    from samesight.export.onnxcheck import too_large_for_half
+    from samesight.preprocess import preprocess, read_photo
+
+    paths = sorted(Path(own.samples).rglob("*.png"))[::30]
+    tensors = np.stack([preprocess(read_photo(path), bundle.preprocess) for path in paths])
+    whole, half = bundle.read("model.onnx"), bundle.read("model.fp16.onnx")
+    assert too_large_for_half(whole, half, tensors) == {}
+    from samesight.export.onnxhalf import to_half
+
+    assert too_large_for_half(whole, to_half(whole), tensors)
+    plain = open_bundle(export_checkpoint(own, tmp_path / "plain"))
+    assert "fp16_layers_in_fp32" not in plain.made
 
 
 def test_an_untrained_network_is_refused(digits: Path, tmp_path: Path) -> None:

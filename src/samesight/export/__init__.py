@@ -239,6 +239,7 @@ def _info(
             "golden_seed": options.seed,
             "opset": options.opset,
             "batch": batch,
+            **{f"{copy.name}_layers_in_fp32": list(copy.wide) for copy in copies if copy.wide},
             "versions": _versions(),
         },
         license={"weights": options.license or source.license},

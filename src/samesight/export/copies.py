@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from samesight.errors import CopyError, ExportError, InputError, PhotoError
 from samesight.evaluate import PhotoLogits, accuracy, agreement, photo_logits
-from samesight.export.onnxcheck import check_batches, check_range, check_survives
+from samesight.export.onnxcheck import check_batches, check_survives, too_large_for_half
 from samesight.export.onnxfile import OUTPUT, FileForm, write_onnx
 from samesight.export.onnxhalf import to_half
 from samesight.export.source import Samples, Source
@@ -30,6 +30,7 @@ __all__ = ["COPIES", "REFERENCE", "Comparison", "WrittenCopy", "compare", "write
 COPIES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx"}
 REFERENCE = "pytorch"
 BATCH_PHOTOS = 5
+WIDE_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class WrittenCopy:
     data: bytes
     opset: int
     edges: str  # the type of its input and its output
+    wide: tuple[str, ...] = ()  # layers of a float16 copy that stay float32, as their values are too large
 
     @property
     def tolerance(self) -> Tolerance:
@@ -70,17 +72,32 @@ def write_copies(
     whole = write_onnx(source.network, form)
     written = []
     for name in copies:
-        data, edges = (whole, "float32") if name == "fp32" else (to_half(whole, fp16_edges), fp16_edges)
-        copy = WrittenCopy(name, COPIES[name], data, form.opset, edges)
-        (folder / copy.file).write_bytes(data)
+        if name == "fp32":
+            copy = WrittenCopy(name, COPIES[name], whole, form.opset, "float32")
+        else:
+            data, wide = _half(whole, fp16_edges, tensors)
+            copy = WrittenCopy(name, COPIES[name], data, form.opset, fp16_edges, wide)
+        (folder / copy.file).write_bytes(copy.data)
         check_survives(folder / copy.file)
-        if name == "fp16":
-            check_range(whole, data, tensors)
         # A float16 copy is judged on all the photos, by `compare`; here, only whether it takes the batches.
         allowed = copy.tolerance.absolute if name == "fp32" else None
-        check_batches(data, source.network, tensors, form, allowed)
+        check_batches(copy.data, source.network, tensors, form, allowed)
         written.append(copy)
     return written
+
+
+def _half(
+    whole: bytes, edges: Literal["float32", "float16"], tensors: NDArray[np.float32]
+) -> tuple[bytes, tuple[str, ...]]:
+    """The float16 file, and the layers that stay float32 in it since their values would overflow."""
+    half = to_half(whole, edges)
+    wide = too_large_for_half(whole, half, tensors)
+    if not wide:
+        return half, ()
+    layers = tuple(wide.values())
+    some = ", ".join(layers[:WIDE_SHOWN]) + (" …" if len(layers) > WIDE_SHOWN else "")
+    say(f"{len(layers)} layers of the fp16 copy stay float32, as their values are too large for it: {some}")
+    return to_half(whole, edges, tuple(wide)), layers
 
 
 def _some_tensors(samples: Samples, spec: Preprocess) -> NDArray[np.float32]:

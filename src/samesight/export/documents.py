@@ -184,6 +184,9 @@ def _parameters(info: BundleInfo) -> Iterator[str]:
     yield f"- **Output**: `output`, {_shape(info.output_shape)} (batch, classes), logits"
     for copy in info.copies:
         yield f"- **{copy.name}**: takes {copy.input_dtype}, gives {copy.output_dtype}"
+        if wide := info.made.get(f"{copy.name}_layers_in_fp32"):
+            names = ", ".join(map(_plain, wide[:LABELS_SHOWN])) + (" …" if len(wide) > LABELS_SHOWN else "")
+            yield f"- **{copy.name}**, layers that stay float32 as their values are too large: {names}"
     said = (
         "dynamic: run with 1 and 5 photos" if dynamic else f"fixed: exactly {info.input_shape[0]} at a time"
     )

@@ -3,8 +3,8 @@
 Values are half precision wherever ONNX allows it, with these exceptions, which stay float32 behind a Cast:
 inputs that the operator takes in float32 only (the scales of Resize), numbers computed from shapes and not
 from the photo (a size above 2048 is not exact in half), constants that half precision cannot hold (larger
-than 65504, or an epsilon below 6e-5), and the variance of a normalisation that is spelt out as
-Pow → ReduceMean → Sqrt (a value of 256 squared is out of range).
+than 65504, or an epsilon below 6e-5), the variance of a normalisation that is spelt out as
+Pow → ReduceMean → Sqrt (a value of 256 squared is out of range), and what is named as too large.
 
 Where the output is asked for in float32, the layer that gives the logits computes in it too, from weights
 that are stored in half: float16 logits of 16 and more are steps of 0.016, and near labels tie.
@@ -14,7 +14,7 @@ SqueezeNet named another label than PyTorch on 3 of 520 photos before, on none s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -34,10 +34,13 @@ LARGE = 1024  # a weight of so many numbers is stored in half even where it is c
 SHAPE_OF = {"Shape", "Size"}
 
 
-def to_half(model: bytes, edges: Literal["float32", "float16"] = "float32") -> bytes:
+def to_half(
+    model: bytes, edges: Literal["float32", "float16"] = "float32", wide: Collection[str] = ()
+) -> bytes:
     """`model`, a float32 ONNX file, in float16; its one input and one output are of the type `edges`.
 
-    Raises ExportError where the graph has branches, whose values would need both types.
+    The tensors named in `wide` stay float32, with the nodes that make and read them. Raises ExportError
+    where the graph has branches, whose values would need both types.
     """
     proto = onnx.load_from_string(model)
     for node in proto.graph.node:
@@ -47,7 +50,7 @@ def to_half(model: bytes, edges: Literal["float32", "float16"] = "float32") -> b
                 where=node.name,
                 fix="--copies fp32",
             )
-    _Halving(proto, HALF if edges == "float16" else FLOAT).turn()
+    _Halving(proto, HALF if edges == "float16" else FLOAT, wide).turn()
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -59,9 +62,10 @@ def to_half(model: bytes, edges: Literal["float32", "float16"] = "float32") -> b
 class _Halving:
     """A graph while it is being turned: which type each tensor has by now, and the nodes so far."""
 
-    def __init__(self, model: onnx.ModelProto, edges: int) -> None:
+    def __init__(self, model: onnx.ModelProto, edges: int, wide: Collection[str] = ()) -> None:
         self.graph = model.graph
         self.edges = edges
+        self.wide = set(wide)
         self.opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         self.floats = _float_tensors(model)
         self.constants: dict[str, TensorProto] = dict(_constants(self.graph))
@@ -97,6 +101,8 @@ class _Halving:
                 from_photo.update(node.output)
             elif shape or from_shape.intersection(node.input):
                 from_shape.update(node.output)
+                kept.add(at)
+            if self.wide.intersection((*node.input, *node.output)):
                 kept.add(at)
             if any(_unfit(self.constants[name]) for name in node.input if name in self.constants):
                 kept.add(at)
