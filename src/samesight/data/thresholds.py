@@ -86,7 +86,7 @@ THRESHOLDS: dict[str, Threshold] = _table(
         0.60,
         "cosine of two descriptors",
         "below it two photos are not compared any further; above it, the likeliest pairs are, four for each "
-        "photo and 10,000 more. Copies cropped by a tenth reach it in 99 of 100 cases",
+        "photo and 4,000 more. Copies cropped by a tenth reach it in 99 of 100 cases",
     ),
     Threshold(
         "near duplicate",
@@ -113,7 +113,7 @@ THRESHOLDS: dict[str, Threshold] = _table(
     ),
     Threshold(
         "mislabelled",
-        0.5,
+        0.7,
         "probability",
         "a classifier that was not fitted to the photo gives its likeliest class so much more than the label "
         "that it has",
