@@ -228,7 +228,7 @@ def _small(pictures: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.float
     small = np.empty((len(pictures), side, side), np.float32)
     for size in np.unique(sizes):
         places = np.flatnonzero(sizes == size)
-        small[places] = shrink(np.stack([pictures[at] for at in places]), side)
+        small[places] = shrink(np.stack([pictures[at] for at in places.tolist()]), side)
     return small
 
 
