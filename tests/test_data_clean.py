@@ -117,7 +117,7 @@ def test_the_command(
     monkeypatch.chdir(tmp_path)
     assert main(["data", "messy", "--fix", "--fix-also", "dark"]) == 0
     told = capsys.readouterr().out
-    assert "6 photos left out of the split" in told
+    assert "6 × photos left out of the split" in told
     assert "cleaned.csv" in told
     assert told.splitlines()[-1] == "Next: samesight train runs/messy-data --model mobilenet_v2"
     assert main(["data", "runs/messy-data"]) == 0

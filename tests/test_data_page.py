@@ -76,7 +76,7 @@ def test_every_finding_is_there_with_its_pictures(messy: Path, tmp_path: Path) -
     for one in found:
         assert one.kind.name in page.anchors
         assert f"{len(one.cases)} × {one.title}" in page.words
-        assert one.kind.why in page.words
+        assert one.kind.why in page.words  # options in it stand in elements of their own
     for name in ("a/00.png", "b/conflict.png", "a/02 again.png", "a/03 cropped.png", "a/dark.png"):
         assert name in page.words
     assert len(page.pictures) == 2 + 2 + 2 + 2 + 1  # conflict, duplicates (it is one, too), near, dark

@@ -152,7 +152,7 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
         yield ""
         yield from _table(report)
     for what, cases in report.findings():
-        yield f"\n{len(cases):,} {what}"
+        yield f"\n{len(cases):,} × {what}"
         yield from (f"  {case}" for case in cases[:CASES_SHOWN])
         if len(cases) > CASES_SHOWN:
             yield "  …"
