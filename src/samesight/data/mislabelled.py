@@ -26,7 +26,7 @@ __all__ = ["find_mislabelled", "out_of_fold", "suspects"]
 
 FOLDS = 5
 WIDTH = 256  # features that are kept: those directions in which photos differ most
-PENALTY = 0.1  # on squared weights, in all; the features of a photo have a mean squared length of 1
+PENALTY = 0.3  # on squared weights, in all; the features of a photo have a mean squared length of 1
 STEPS = 200
 SEED = "samesight folds"
 

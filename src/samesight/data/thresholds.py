@@ -113,10 +113,11 @@ THRESHOLDS: dict[str, Threshold] = _table(
     ),
     Threshold(
         "mislabelled",
-        0.7,
+        0.5,
         "probability",
-        "a classifier that was not fitted to the photo gives its likeliest class so much more than the label "
-        "that it has",
+        "a classifier that was not fitted to the photo gives another class so much more than the label that "
+        "it has. Of 41 planted labels among 824 hands 33 are found and no other; of 24 among 480 photos of "
+        "trash, which are hard to tell apart, 12, and 12 others",
     ),
     Threshold(
         "judged class",
