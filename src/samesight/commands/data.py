@@ -152,7 +152,7 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
         yield ""
         yield from _table(report)
     for what, cases in report.findings():
-        yield f"\n{len(cases):,} {what}"
+        yield f"\n{len(cases):,} × {what}"
         yield from (f"  {case}" for case in cases[:CASES_SHOWN])
         if len(cases) > CASES_SHOWN:
             yield "  …"
@@ -169,6 +169,9 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
         return
     how = "given by folders or tables" if split.parts_given else f"stratified, seed {split.seed}"
     yield f"split ({how}) and notes are in {out}"
+    for name in ("cleaned.csv", "mislabelled.csv"):
+        if (out / name).is_file():
+            yield f"list: {out / name}"
     yield f"Next: samesight train {shlex.quote(str(out))} --model mobilenet_v2"
 
 

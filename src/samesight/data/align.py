@@ -27,14 +27,12 @@ DETAIL = {8: (0.7, 2.0), 16: (0.7, 2.0), 32: (0.7, 2.0), 64: (0.7, 3.0)}
 """Side → the two Gaussians, in pixels, between which detail counts as fine: noise is finer, light coarser."""
 
 
-def shrink(pictures: Pictures, side: int) -> Pictures:
-    """`pictures` averaged down to `side`, which divides their own."""
-    times = pictures.shape[1] // side
-    if times == 1:
-        return pictures
-    blocks = pictures.reshape(len(pictures), side, times, side, times)
-    result: Pictures = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return result
+def shrink(pictures: NDArray[np.uint8], side: int) -> Pictures:
+    """`pictures` (n, larger, larger) averaged down to `side`, which divides their own."""
+    if pictures.shape[1] == side:
+        return pictures.astype(np.float32)
+    mean = _means(pictures.shape[1], side)
+    return np.asarray(mean @ pictures.astype(np.float32) @ mean.T, np.float32)
 
 
 def refine(first: Pictures, second: Pictures, ways: Ways, steps: int) -> Ways:
@@ -110,6 +108,12 @@ def _detail(pictures: Pictures) -> Pictures:
     side = pictures.shape[1]
     fine, coarse = (_gaussian(side, sigma) for sigma in DETAIL[side])
     return np.asarray(fine @ pictures @ fine.T - coarse @ pictures @ coarse.T, np.float32)
+
+
+@cache
+def _means(side: int, smaller: int) -> NDArray[np.float32]:
+    """(smaller, side): what a column becomes when its pixels are averaged in groups."""
+    return np.repeat(np.eye(smaller, dtype=np.float32), side // smaller, axis=1) * np.float32(smaller / side)
 
 
 @cache

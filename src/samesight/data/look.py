@@ -37,12 +37,11 @@ def look_at(pixels: NDArray[np.uint8], *, coarse: bool = False) -> tuple[Look, N
     where the photo's shorter side has fewer than 64 pixels or `coarse` is asked for. Sides are squashed.
     """
     height, width = pixels.shape[:2]
-    image = Image.fromarray(pixels)
+    grey = Image.fromarray(pixels).convert("L")
     share = SHORT_SIDE / min(height, width)
     if share < 1:
         size = (max(1, round(width * share)), max(1, round(height * share)))
-        image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    grey = image.convert("L")
+        grey = grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     side = COARSE if coarse or min(height, width) < FINE else FINE
     small = np.asarray(grey.resize((side, side), Image.Resampling.BOX))
     levels = np.cumsum(grey.histogram())
@@ -66,13 +65,13 @@ def _steepness(grey: NDArray[np.uint8]) -> float | None:
     if grey.shape[1] <= RAMP:
         return None
     one, ramp = _change(grey, 1), _change(grey, RAMP)
-    counts = np.bincount(ramp.ravel(), minlength=256)
+    counts = np.array(Image.fromarray(ramp).histogram())  # four times as fast as numpy's
     strong = int(np.searchsorted(np.cumsum(counts), counts.sum() * (1 - STRONGEST)))
     if strong < LEAST_STEP:
         return None
-    rows, columns = np.nonzero(ramp >= strong)
-    steepest = np.max([one[rows, columns + shift] for shift in range(RAMP)], axis=0)
-    return float(np.median(steepest / ramp[rows, columns]))
+    steepest = np.maximum.reduce([one[:, shift : shift + ramp.shape[1]] for shift in range(RAMP)])
+    where = ramp >= strong
+    return float(np.median(steepest[where] / ramp[where]))
 
 
 def _change(grey: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:

@@ -86,7 +86,7 @@ THRESHOLDS: dict[str, Threshold] = _table(
         0.60,
         "cosine of two descriptors",
         "below it two photos are not compared any further; above it, the likeliest pairs are, four for each "
-        "photo and 10,000 more. Copies cropped by a tenth reach it in 99 of 100 cases",
+        "photo and 4,000 more. Copies cropped by a tenth reach it in 99 of 100 cases",
     ),
     Threshold(
         "near duplicate",
@@ -115,8 +115,9 @@ THRESHOLDS: dict[str, Threshold] = _table(
         "mislabelled",
         0.5,
         "probability",
-        "a classifier that was not fitted to the photo gives its likeliest class so much more than the label "
-        "that it has",
+        "a classifier that was not fitted to the photo gives another class so much more than the label that "
+        "it has. Of 41 planted labels among 824 hands 33 are found and no other; of 24 among 480 photos of "
+        "trash, which are hard to tell apart, 12, and 12 others",
     ),
     Threshold(
         "judged class",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,7 +127,7 @@ def _overview(findings: Sequence[Finding], report: DataReport) -> Markup:
     if report.mislabelled is None and report.labels:
         how = tag("code", "samesight data PHOTOS --model RUN")
         parts.append(tag("p", "Labels were not judged: that needs a network. ", how, class_="note"))
-    parts += [tag("p", short(note, 400), class_="note") for note in report.notes]
+    parts += [tag("p", short(note[:1].upper() + note[1:] + ".", 400), class_="note") for note in report.notes]
     return section("found", "What was found", *parts)
 
 
@@ -148,15 +149,13 @@ def _finding(finding: Finding, photos: Mapping[str, Photo], seen: Mapping[str, A
     kind = finding.kind
     parts: list[object] = [
         tag("h3", f"{len(finding.cases):,} × {finding.title}", id=kind.name),
-        tag("p", kind.why),
+        tag("p", _with_options(kind.why)),
     ]
     groups = [case for case in finding.cases if len(case.names) > 1]
     single = [case for case in finding.cases if len(case.names) == 1]
-    pictured: list[Case] = []
-    for case in groups[:GROUPS]:
-        if any(name in seen for name in case.names):
-            pictured.append(case)
-            parts.append(_group(case, photos, seen))
+    pictured = [case for case in groups[:GROUPS] if any(name in seen for name in case.names)]
+    if pictured:
+        parts.append(tag("div", *(_group(case, photos, seen) for case in pictured), class_="groups"))
     cards = [case for case in single[:SINGLE] if case.names[0] in seen]
     if cards:
         pictured += cards
@@ -170,6 +169,14 @@ def _finding(finding: Finding, photos: Mapping[str, Photo], seen: Mapping[str, A
         listed = join([tag("ul", *items), tag("p", more, class_="note") if len(rest) > LISTED else None])
         parts.append(details(words, listed) if pictured else listed)
     return join(parts)
+
+
+def _with_options(words: str) -> Markup:
+    """Words in which what is typed stands as such."""
+    return join(
+        tag("code", piece, class_="option") if at % 2 else piece
+        for at, piece in enumerate(re.split(r"(--[a-z-]+(?: [a-z-]+(?= leaves| keeps))?)", words))
+    )
 
 
 def _group(case: Case, photos: Mapping[str, Photo], seen: Mapping[str, Address]) -> Markup:
