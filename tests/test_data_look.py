@@ -75,6 +75,8 @@ def test_the_small_picture() -> None:
     assert look_at(pixels, coarse=True)[1].shape == (COARSE, COARSE)
     assert look_at(pixels[:63])[1].shape == (COARSE, COARSE)
     assert look_at(pixels[:1, :1])[0].sharpness is None
+    assert look_at(pixels[:63])[0].sharpness is None
+    assert look_at(pixels[:64])[0].sharpness is not None
 
 
 def test_sharpness_of_known_edges() -> None:

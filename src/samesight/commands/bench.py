@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError, MissingExtra
+from samesight.numberoptions import seconds, whole
 
 if TYPE_CHECKING:
     from samesight.bench import Options, Photos
@@ -56,9 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--mode", type=_words, metavar="LIST", help="default: shared,spinning,lanes,lean (docs/bench.md)"
     )
-    how.add_argument("--rounds", type=_count, default=3, metavar="N", help="default: %(default)s")
+    how.add_argument("--rounds", type=whole(1, 1000), default=3, metavar="N", help="default: %(default)s")
     how.add_argument(
-        "--seconds", type=_seconds, default=0.3, metavar="S", help="of calls a batch and round (default: 0.3)"
+        "--seconds",
+        type=seconds(3600),
+        default=0.3,
+        metavar="S",
+        help="of calls a batch and round (default: 0.3)",
     )
     zoo = parser.add_argument_group("pretrained networks")
     zoo.add_argument("--zoo", type=_words, default=(), metavar="LIST", help="networks: resnet18,vgg16,…")
@@ -190,20 +195,4 @@ def _words(words: str) -> tuple[str, ...]:
 
 
 def _batches(words: str) -> tuple[int, ...]:
-    return tuple(sorted({_count(word, MAX_BATCH) for word in _words(words)}))
-
-
-def _count(word: str, most: int = 1000) -> int:
-    if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= most:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1 to {most}")
-    return int(word)
-
-
-def _seconds(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a number of seconds")
-    return value
+    return tuple(sorted(set(map(whole(1, MAX_BATCH), _words(words)))))

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
 from samesight.errors import InputError, PhotoError, SamesightError
+from samesight.numberoptions import whole
 from samesight.terminal import can_print, printable
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", action="store_true", help="one row of CSV a photo")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to stdout")
     parser.add_argument("--resume", action="store_true", help="go on where --out FILE ends")
-    parser.add_argument("--top", type=_count, default=5, metavar="K", help="labels a photo (default: 5)")
+    parser.add_argument(
+        "--top", type=whole(1, 100_000), default=5, metavar="K", help="labels a photo (default: 5)"
+    )
     parser.add_argument("--copy", metavar="NAME", help="which copy answers (default: fp32)")
     parser.add_argument(
         "--engine",
@@ -60,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust", type=Path, metavar="KEY.pub", help="refuse a bundle not signed by this key"
     )
     parser.add_argument(
-        "--threads", type=_count, metavar="N", help="CPU threads (default: those there are, to 8)"
+        "--threads", type=whole(1, 100_000), metavar="N", help="CPU threads (default: those there are, to 8)"
     )
 
 
@@ -98,12 +101,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         failed = _print_table(photos, answers, args.bundle)
     return 2 if failed else 0
-
-
-def _count(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
-    return int(word)
 
 
 def _listed(images: Sequence[str]) -> list[tuple[str, PhotoError | None]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError
+from samesight.numberoptions import whole
 
 if TYPE_CHECKING:
     from samesight.secure.export import Exported
@@ -99,9 +100,11 @@ def _add_export(commands: Any) -> None:
         help="an image to write (may be repeated; default: the first three golden samples where the bundle "
         "says that they may be shown, else a drawn picture)",
     )
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="images at once (default: 1)")
     parser.add_argument(
-        "--scale", type=_count, default=12, metavar="BITS", help="athos: fraction bits (default: 12)"
+        "--batch", type=whole(1, 1024), default=1, metavar="N", help="images at once (default: 1)"
+    )
+    parser.add_argument(
+        "--scale", type=whole(1, 1024), default=12, metavar="BITS", help="athos: fraction bits (default: 12)"
     )
     parser.add_argument(
         "--channels",
@@ -131,12 +134,6 @@ def _add_export(commands: Any) -> None:
 
 _TARGETS = ("spu", "athos", "llama", "secfloat", "mp-spdz", "scale-mamba")
 _FORMATS = ("onnx", *_TARGETS[1:])
-
-
-def _count(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or not 1 <= int(word) <= 1024:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1 to 1024")
-    return int(word)
 
 
 def _range(word: str) -> tuple[int, int]:
@@ -323,11 +320,13 @@ def _add_party(commands: Any) -> None:
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
     parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="the authority of all certificates (PEM)")
     parser.add_argument(
-        "--wait", type=_count, default=60, metavar="SECONDS", help="for the others (default: 60)"
+        "--wait", type=whole(1, 1024), default=60, metavar="SECONDS", help="for the others (default: 60)"
     )
-    parser.add_argument("--sessions", type=_count, metavar="N", help="end after N sessions (model, helper)")
     parser.add_argument(
-        "--max-queries", type=_queries, metavar="N", help="images answered for each image's owner, at most"
+        "--sessions", type=whole(1, 1024), metavar="N", help="end after N sessions (model, helper)"
+    )
+    parser.add_argument(
+        "--max-queries", type=whole(), metavar="N", help="images answered for each image's owner, at most"
     )
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep the count of queries in this file")
     _add_engine(parser)
@@ -362,7 +361,9 @@ def _add_setup(commands: Any) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", default="aby3", metavar="NAME", help="aby3 or cheetah (default: aby3)")
-    parser.add_argument("--batch", type=_count, default=1, metavar="N", help="images a run (default: 1)")
+    parser.add_argument(
+        "--batch", type=whole(1, 1024), default=1, metavar="N", help="images a run (default: 1)"
+    )
     parser.add_argument("--python", type=Path, metavar="PYTHON", help="the Python that has the engine")
 
 
@@ -373,12 +374,6 @@ def _add_reveal(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="label, or logits, which tell more of the network (default: label); the model's party allows it",
     )
-
-
-def _queries(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
-    return int(word)
 
 
 def _setup(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from samesight.errors import MissingExtra
+from samesight.numberoptions import seconds, whole
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bundles", nargs="+", type=Source.parse, metavar="BUNDLE", help="a bundle's folder, or NAME=folder"
     )
     option("--host", "host", "address to listen on; 0.0.0.0 for all")
-    option("--port", "port", "0 for a free one", type=_number(0, 65535), metavar="N")
+    option("--port", "port", "0 for a free one", type=whole(0, 65535), metavar="N")
     parser.add_argument("--token", type=Path, metavar="FILE", help="bearer tokens that open, one a line")
     parser.add_argument(
         "--cors",
@@ -49,36 +50,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
     )
-    option("--workers", "workers", "processes", type=_number(1, 256), metavar="N")
+    option("--workers", "workers", "processes", type=whole(1, 256), metavar="N")
     option(
         "--threads",
         "threads",
         "in each process (default: the CPUs, shared)",
-        type=_number(1, 256),
+        type=whole(1, 256),
         metavar="N",
     )
-    option(
-        "--batch", "batch", "photos in a run (default: measured at start)", type=_number(1, 64), metavar="N"
-    )
-    option(
-        "--queue", "queue", "photos that may wait; more are refused", type=_number(1, 100_000), metavar="N"
-    )
-    option("--deadline", "deadline_s", "seconds for an answer", type=_seconds, metavar="S")
-    option("--max-photos", "max_photos", "photos in a request", type=_number(1, 10_000), metavar="N")
+    option("--batch", "batch", "photos in a run (default: measured at start)", type=whole(1, 64), metavar="N")
+    option("--queue", "queue", "photos that may wait; more are refused", type=whole(1, 100_000), metavar="N")
+    option("--deadline", "deadline_s", "seconds for an answer", type=seconds(86400), metavar="S")
+    option("--max-photos", "max_photos", "photos in a request", type=whole(1, 10_000), metavar="N")
     parser.add_argument(
         "--max-mib",
-        type=_number(1, 2047),
+        type=whole(1, 2047),
         default=Settings.max_bytes >> 20,
         metavar="MIB",
         help="size of a request, uncompressed (default: %(default)s)",
     )
-    option("--max-pixels", "max_pixels", "pixels of a photo", type=_number(1, 8192 * 8192), metavar="N")
-    option("--memory-mib", "memory_mib", "memory for requests", type=_number(1, 1 << 20), metavar="MIB")
-    option("--connections", "connections", "connections at a time", type=_number(1, 100_000), metavar="N")
+    option("--max-pixels", "max_pixels", "pixels of a photo", type=whole(1, 8192 * 8192), metavar="N")
+    option("--memory-mib", "memory_mib", "memory for requests", type=whole(1, 1 << 20), metavar="MIB")
+    option("--connections", "connections", "connections at a time", type=whole(1, 100_000), metavar="N")
     option(
-        "--slow", "read_timeout_s", "seconds a client may take to send or read", type=_seconds, metavar="S"
+        "--slow",
+        "read_timeout_s",
+        "seconds a client may take to send or read",
+        type=seconds(86400),
+        metavar="S",
     )
-    option("--grace", "stop_timeout_s", "seconds to finish in when stopped", type=_seconds, metavar="S")
+    option("--grace", "stop_timeout_s", "seconds to finish in when stopped", type=seconds(86400), metavar="S")
     option("--log", "log", "form of the log on stderr", choices=("json", "text", "off"))
 
 
@@ -123,22 +124,3 @@ def run(args: argparse.Namespace) -> int:
     if args.host not in LOOPBACK and not settings.tokens:
         say(f"warning: whoever reaches {args.host} may ask; --token FILE or SAMESIGHT_TOKEN demands a token")
     return serve(settings)
-
-
-def _number(low: int, high: int) -> type[int]:
-    def parse(word: str) -> int:
-        if not word.isascii() or not word.isdigit() or not low <= int(word) <= high:
-            raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from {low} to {high}")
-        return int(word)
-
-    return parse  # type: ignore[return-value]
-
-
-def _seconds(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 86400:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a number of seconds above 0")
-    return value

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samesight.errors import InputError
+from samesight.numberoptions import whole
 
 if TYPE_CHECKING:
     from samesight.verify.verification import RunnerResult, Verification
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--samples",
-        type=_count,
+        type=whole(),
         metavar="N",
         help="only the first N golden samples, where a runner is slow (default: all)",
     )
@@ -124,12 +125,6 @@ def _server_options(args: argparse.Namespace, names: Sequence[str]) -> dict[str,
     from samesight.serve.settings import read_tokens
 
     return {"url": args.url, "token": next(iter(read_tokens(args.token)), None)}
-
-
-def _count(word: str) -> int:
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!a} is not a whole number from 1")
-    return int(word)
 
 
 def chosen_photos(args: argparse.Namespace, labels: Sequence[str]) -> tuple[list[Path], list[int | None]]:

@@ -29,7 +29,7 @@ class Look:
     darkest: int
     brightest: int
     sharpness: float | None
-    """0.25 (a ramp) to 1 (a step), or None where there is no edge to judge by."""
+    """0.25 (a ramp) to 1 (a step), or None where there is no edge to judge by, or too few pixels."""
 
 
 def look_at(pixels: NDArray[np.uint8], *, coarse: bool = False) -> tuple[Look, NDArray[np.uint8]]:
@@ -46,7 +46,8 @@ def look_at(pixels: NDArray[np.uint8], *, coarse: bool = False) -> tuple[Look, N
     small = np.asarray(grey.resize((side, side), Image.Resampling.BOX))
     levels = np.cumsum(grey.histogram())
     darkest, brightest = np.searchsorted(levels, levels[-1] * np.array([OUTER, 1 - OUTER]))
-    return Look(int(darkest), int(brightest), sharpness(np.asarray(grey))), small
+    sharp = sharpness(np.asarray(grey)) if min(height, width) >= FINE else None
+    return Look(int(darkest), int(brightest), sharp), small
 
 
 def sharpness(grey: NDArray[np.uint8]) -> float | None:

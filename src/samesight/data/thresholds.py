@@ -58,7 +58,8 @@ THRESHOLDS: dict[str, Threshold] = _table(
         "share of an edge's step that its steepest pixel takes",
         "the median of the strongest edges over 4 pixels, the photo's shorter side scaled down to 256: an "
         "even ramp has 0.25. 2 of 2,500 real photos lie below, and both are blurred; of copies blurred by a "
-        "Gaussian of 2 pixels 91 to 100 %, by one of 1 pixel 0 to 7 %",
+        "Gaussian of 2 pixels 91 to 100 %, by one of 1 pixel 0 to 7 %. Photos of fewer than 64 pixels are "
+        "not judged: of 1,797 handwritten digits that were enlarged, 196 would lie below",
     ),
     Threshold(
         "tiny",
