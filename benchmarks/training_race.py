@@ -303,6 +303,7 @@ def draw(results: Path, picture: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     rows = json.loads(results.read_text())["rows"]
     names = [name for name in PACKS if any(row["photos"] == name for row in rows)]
@@ -323,6 +324,7 @@ def draw(results: Path, picture: Path) -> None:
                 fmt="o", color=colour, markersize=8, markeredgecolor="white", capsize=3, elinewidth=1,
             )  # fmt: skip
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         trained, held_out = here[0]["train_photos"], here[0]["test_photos"]
         panel.set_title(f"{name}: {trained} photos to train on, {held_out} held out", fontsize=10)
