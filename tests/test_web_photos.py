@@ -60,7 +60,7 @@ def root(web_assets: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory
     tiny_bundle.make_bundle(folder / "tiny", photos, tiny_bundle.make_weights(photos))
     for pack in ("imagenet520.tar", "grocery81_csv.tar"):
         with tarfile.open(packs / pack) as archive:
-            archive.extractall(folder / "photos", filter="data")
+            archive.extractall(folder / "photos")
     for pack in ("trashnet_imbalanced.zip", "signdigits4.zip"):
         with zipfile.ZipFile(packs / pack) as archive:
             archive.extractall(folder / "photos" / pack)
@@ -220,7 +220,7 @@ def test_damaged_photos_are_refused_or_read_alike(page: Page, root: Path) -> Non
 def mobilenet(packs: Path, root: Path) -> Path:
     """A bundle of torchvision's MobileNetV2 with ImageNet's labels."""
     with tarfile.open(packs / "weights_dev.tar.xz") as archive:
-        archive.extractall(root.parent / "weights", filter="data")
+        archive.extractall(root.parent / "weights")
     (weights,) = (root.parent / "weights").rglob("mobilenet_v2-*.pth")
     some = root.parent / "some"
     some.mkdir()
