@@ -28,6 +28,7 @@ from samesight.runner import cpus
 __all__ = ["Done", "Worker", "classify"]
 
 STORE_BYTES = 100 << 20  # of memory for Ray's objects, beside the bundle: a shard's number is small
+STARTS = 3  # since Ray gives its own processes 30 seconds to start, which on a busy machine are too few
 LONG = 40  # bytes of a folder's path, from which the names of Ray's sockets in it are too long
 # Read by Ray when it is imported or started.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -138,21 +139,32 @@ def _running(address: str | None, workers: int | None, bundle_bytes: int) -> Ite
                 "_temp_dir": folder,
             }
         try:
-            try:
-                with _quiet():
-                    ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-            except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-                raise InputError(
-                    "there is no Ray to work with" if address else "Ray cannot be started here",
-                    where=address,
-                    found=_first_line(error),
-                    fix="ray status, on that cluster" if address else None,
-                ) from error
+            _init(ray, options)
             yield ray
         finally:
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _init(ray: Any, options: Mapping[str, Any]) -> None:
+    """Start or join. Raises InputError."""
+    address = options["address"]
+    joining = address != "local"
+    for _ in range(1 if joining else STARTS):
+        try:
+            with _quiet():
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            return
+        except Exception as error:  # Ray raises plain ones here
+            problem = error
+            ray.shutdown()
+    raise InputError(
+        "there is no Ray to work with" if joining else "Ray cannot be started here",
+        where=address if joining else None,
+        found=_first_line(problem),
+        fix="ray status, on that cluster" if joining else None,
+    ) from problem
 
 
 @cache
@@ -223,8 +235,7 @@ def _cluster_failed(error: Exception) -> SamesightError:
 
 def _first_line(error: Exception) -> str:
     """What is said first; of an error in a worker, what was said there, without the way that it came."""
-    cause = getattr(error, "cause", None)
-    while isinstance(cause, Exception) and getattr(cause, "cause", None) is not None:
-        cause = cause.cause
-    said = error if cause is None else cause
+    said: Any = error
+    while getattr(said, "cause", None) is not None:
+        said = said.cause
     return f"{type(said).__name__}: {str(said).strip()}".split("\n", 1)[0][:300]
