@@ -139,8 +139,9 @@ def _running(address: str | None, workers: int | None, bundle_bytes: int) -> Ite
                 "_temp_dir": folder,
             }
         try:
-            _init(ray, options)
-            yield ray
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+                _init(ray, options)
+                yield ray
         finally:
             ray.shutdown()
             if folder is not None:
