@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from tiny_bundle import make_bundle, make_weights, tampered, write_photos
+from tiny_bundle import tampered
 from tiny_photos import write_classes
 
 from samesight.bundle import Bundle
@@ -28,13 +28,6 @@ from samesight.errors import BundleUnproved, InputError, PhotoError, PhotosError
 from samesight.runtime import load
 
 pytestmark = pytest.mark.row("R1")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("cluster")
-    photos = write_photos(folder / "photos")
-    return make_bundle(folder / "bundle", photos, make_weights(photos))
 
 
 @pytest.fixture

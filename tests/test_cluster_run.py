@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 from serving import until
-from tiny_bundle import make_bundle, make_weights, write_photos
 
 from samesight.bundle import Bundle
 from samesight.cli import main
@@ -30,13 +29,6 @@ pytestmark = pytest.mark.row("R1")
 PHOTOS = 256  # four shards
 START_S = 300  # of a Ray, at most, where other programs are busy
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("cluster")
-    photos = write_photos(folder / "photos")
-    return make_bundle(folder / "bundle", photos, make_weights(photos))
 
 
 @pytest.fixture(scope="module")

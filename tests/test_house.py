@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_every_command_has_a_module_and_a_description() -> None:
         assert (SOURCE / "commands" / f"{module}.py").is_file()
         assert line
         assert line[0].islower()
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Where it does, it keeps an identifier of the session in the folder for temporary files."""
+    code = "import samesight.runtime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    bare = {name: word for name, word in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**bare, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_command_names_the_nearest() -> None:
