@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -19,6 +21,7 @@ from tiny_photos import write_classes
 from samesight.bundle import Bundle
 from samesight.cli import main
 from samesight.cluster import job as jobs
+from samesight.cluster import photos as places
 from samesight.cluster.job import Asked, Job, make_job, open_job, shard_photos
 from samesight.cluster.photos import read_place
 from samesight.cluster.rows import read_facts
@@ -269,6 +272,29 @@ def test_a_photo_that_kills_its_workers_is_left_out(bundle: Bundle, tmp_path: Pa
     assert codes == [9, 9, 9, 0]  # the first to die notes nothing
     errors = {row["path"]: row["error"] for row in answers(job) if row["error"]}
     assert errors == {f"{folder}/a/9.png": "left out: 2 workers died while they were at this photo"}
+
+
+def test_a_disk_that_is_in_trouble_for_a_moment_is_waited_for(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = photos / "a" / "0.jpg"
+    trouble = [errno.ESTALE, errno.EIO]
+    real = Path.open
+
+    def opened(path: Path, *words: Any) -> Any:
+        if trouble:
+            raise OSError(trouble.pop(), "trouble")
+        return real(path, *words)
+
+    monkeypatch.setattr(places, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(Path, "open", opened)
+    assert read_place(os.fsencode(one)) == one.read_bytes()
+    trouble += [errno.EIO] * 3
+    with pytest.raises(PhotoError):
+        read_place(os.fsencode(one))
+    trouble[:] = [errno.ENOENT]  # which no other try is made of
+    with pytest.raises(PhotoError):
+        read_place(os.fsencode(one))
 
 
 def test_a_photo_lies_in_a_file_or_in_a_store(photos: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pyarrow
 from pyarrow import fs
@@ -18,9 +20,36 @@ from samesight.preprocess import read_photo
 __all__ = ["read_place"]
 
 
+PAUSES_S = (0.5, 3.0)  # before another try, where a disk or a store may be better soon
+# What another try will not change; of a store's errors, all but that there is no such object may pass.
+LASTING = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+
+
 def read_place(place: bytes) -> bytes:
-    """The bytes of the photo that lies there. Raises PhotoError where it cannot be read, or is too large."""
-    words = os.fsdecode(place)
+    """The bytes of the photo that lies there. Raises PhotoError where it cannot be read, or is too large.
+
+    A moment's trouble of a disk or a store is waited for, since an error would stand as the photo's answer.
+    """
+    for pause in PAUSES_S:
+        try:
+            return _read(os.fsdecode(place))
+        except PhotoError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno in LASTING:
+                raise
+        time.sleep(pause)
+    return _read(os.fsdecode(place))
+
+
+def _read(words: str) -> bytes:
     if "://" in words:
         return _read_object(words)
     if os.path.exists(words) and not os.path.isfile(words):  # a pipe would keep its reader waiting for ever
@@ -43,9 +72,10 @@ def _read_object(uri: str) -> bytes:
 def _store_of(uri: str) -> tuple[Any, str]:
     """The store that an address speaks of, opened once, and the path in it."""
     parts = urlsplit(uri)
-    base = urlunsplit((parts.scheme, parts.netloc, "/" if parts.scheme == "file" else "", parts.query, ""))
-    store, root = _open(base)
-    return store, (parts.path if parts.scheme == "file" else f"{root.rstrip('/')}{parts.path}")
+    local = parts.scheme == "file"
+    store, root = _open(urlunsplit((parts.scheme, parts.netloc, "/" if local else "", parts.query, "")))
+    path = unquote(parts.path)
+    return store, path if local else f"{root.rstrip('/')}{path}"
 
 
 @lru_cache(maxsize=16)
