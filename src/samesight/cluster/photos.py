@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import pyarrow
 from pyarrow import fs
 
+from samesight.errors import PhotoError
 from samesight.images.decoding import MAX_BYTES
 from samesight.images.parts import refusal
 from samesight.preprocess import read_photo
@@ -21,8 +22,8 @@ __all__ = ["read_place"]
 
 
 PAUSES_S = (0.5, 3.0)  # before another try, where a disk or a store may be better soon
-# What another try will not change; of a store's errors, all but that there is no such object may pass.
-LASTING = {
+# What another try will not change.
+LASTING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
     errno.ENOENT,
     errno.ENOTDIR,
     errno.EISDIR,
