@@ -24,14 +24,6 @@ __all__ = ["read_place"]
 PAUSES_S = (0.5, 3.0)  # before another try, where a disk or a store may be better soon
 # What another try will not change.
 LASTING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-}
 
 
 def read_place(place: bytes) -> bytes:
