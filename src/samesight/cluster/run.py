@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from samesight.runner import cpus
 __all__ = ["Done", "Worker", "classify"]
 
 STORE_BYTES = 100 << 20  # of memory for Ray's objects, beside the bundle: a shard's number is small
+KNOCK_S = 10.0
 STARTS = 3  # since Ray gives its own processes 30 seconds to start, which on a busy machine are too few
 LONG = 40  # bytes of a folder's path, from which the names of Ray's sockets in it are too long
 # Read by Ray when it is imported or started.
@@ -138,20 +140,22 @@ def _running(address: str | None, workers: int | None, bundle_bytes: int) -> Ite
                 "_node_ip_address": "127.0.0.1",
                 "_temp_dir": folder,
             }
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            try:
                 _init(ray, options)
                 yield ray
-        finally:
-            ray.shutdown()
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                ray.shutdown()
+                if folder is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _init(ray: Any, options: Mapping[str, Any]) -> None:
     """Start or join. Raises InputError."""
     address = options["address"]
     joining = address != "local"
+    if joining:
+        _check_listening(address)
     for _ in range(1 if joining else STARTS):
         try:
             with _quiet():
@@ -166,6 +170,22 @@ def _init(ray: Any, options: Mapping[str, Any]) -> None:
         found=_first_line(problem),
         fix="ray status, on that cluster" if joining else None,
     ) from problem
+
+
+def _check_listening(address: str) -> None:
+    """Raise InputError where nobody listens at HOST:PORT, which Ray takes minutes to find out."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:  # auto, or an address of Ray's own kinds
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            "there is no Ray to work with",
+            where=address,
+            found=getattr(error, "strerror", None) or error,
+            fix="ray status, on that cluster",
+        ) from error
 
 
 @cache
