@@ -14,6 +14,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from samesight.bundle import Bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -54,6 +56,17 @@ def photo_folder(tmp_path: Path) -> Path:
             pixels[..., 2 - hue] += 150
             Image.fromarray(pixels).save(folder / label / f"{index}.jpg", quality=90)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A small real bundle with golden samples, its 15 photos in the folder `photos` beside it; not to be
+    changed, since many tests share it."""
+    import tiny_bundle
+
+    folder = tmp_path_factory.mktemp("shared")
+    photos = tiny_bundle.write_photos(folder / "photos")
+    return tiny_bundle.make_bundle(folder / "bundle", photos, tiny_bundle.make_weights(photos))
 
 
 @pytest.fixture(autouse=True)

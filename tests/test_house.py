@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,11 +23,14 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
     *("answers", "runner", "runners", "runtime", "openvino", "evaluate", "verify", "report", "zoo"),
-    *("bench", "machine", "profiles", "web"),
+    *("bench", "machine", "profiles", "web", "cluster"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
-SERVE = CORE | {"serve"}  # and what the extra of that name brings
-SERVE_PACKAGES = {"starlette", "uvicorn", "python_multipart", "prometheus_client"}
+# What imports the core alone, and what its own extra brings.
+EXTRAS = {
+    "serve": {"starlette", "uvicorn", "python_multipart", "prometheus_client"},
+    "cluster": {"ray", "pyarrow"},
+}
 DRAW = {
     "samesight.bench.plots",
     "samesight.report.plots",
@@ -79,14 +83,17 @@ def test_the_core_imports_nothing_heavy(module: str) -> None:
 
 
 @pytest.mark.row("R2")
-@pytest.mark.parametrize("module", sorted(m for m in modules() if m.startswith("samesight.serve")))
-def test_serving_imports_the_core_and_its_own_packages(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", sorted(m for m in modules() if m.split(".")[1:2] and m.split(".")[1] in EXTRAS)
+)
+def test_serving_and_many_machines_import_the_core_and_their_own_packages(module: str) -> None:
+    layer = module.split(".")[1]
     for name in imports(modules()[module], nested=True):
         top, _, rest = name.partition(".")
         if top == "samesight":
-            assert not rest or rest.split(".")[0] in SERVE | {"__version__"}
+            assert not rest or rest.split(".")[0] in CORE | {layer, "__version__"}
         else:
-            assert top in sys.stdlib_module_names | SERVE_PACKAGES | {"numpy"}
+            assert top in sys.stdlib_module_names | EXTRAS[layer] | {"numpy"}
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -138,6 +145,18 @@ def test_every_command_has_a_module_and_a_description() -> None:
         assert (SOURCE / "commands" / f"{module}.py").is_file()
         assert line
         assert line[0].islower()
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Where it does, it keeps an identifier of the session in the folder for temporary files."""
+    code = "import samesight.runtime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    bare = {name: word for name, word in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**bare, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_command_names_the_nearest() -> None:

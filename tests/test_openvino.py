@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from bare_bundle import tiny_model
-from tiny_bundle import make_bundle, make_weights, write_photos
 
 import samesight
 from samesight import profiles, runners
@@ -25,13 +24,6 @@ from samesight.runtime import OnnxRunner
 from samesight.verify.tolerances import TOLERANCES
 
 pytestmark = pytest.mark.row("B1")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("openvino")
-    photos = write_photos(folder / "photos")
-    return make_bundle(folder / "bundle", photos, make_weights(photos))
 
 
 def noise(count: int, size: int = 32) -> np.ndarray:

@@ -18,7 +18,7 @@ import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from serving import Server, multipart, serving, until
-from tiny_bundle import LABELS, info_of, make_bundle, make_weights, tampered, write_photos
+from tiny_bundle import LABELS, info_of, tampered
 from tritonclient.utils import InferenceServerException
 
 from samesight.bundle import Bundle, open_bundle
@@ -30,20 +30,13 @@ pytestmark = pytest.mark.row("R2")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return [path for path, _ in write_photos(tmp_path_factory.mktemp("serve") / "photos")]
+def photos(bundle: Bundle) -> list[Path]:
+    return sorted(path for path in (bundle.folder.parent / "photos").rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("serve-bundle")
-    given = write_photos(folder / "photos")
-    return make_bundle(folder / "bundle", given, make_weights(given))
-
-
-@pytest.fixture(scope="module")
-def newer(bundle: Bundle) -> Bundle:
-    return tampered(bundle, bundle.folder.parent / "newer", version="1.10.0")
+def newer(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tampered(bundle, tmp_path_factory.mktemp("newer") / "bundle", version="1.10.0")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from serving import Server, serving
-from tiny_bundle import make_bundle, make_weights, tampered, write_photos
+from tiny_bundle import tampered
 
 from samesight.bundle import Bundle
 from samesight.cli import main
@@ -19,13 +19,6 @@ from samesight.runtime import load
 from samesight.serve.client import ServerRunner
 
 pytestmark = pytest.mark.row("R2", "V1")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("client")
-    photos = write_photos(folder / "photos")
-    return make_bundle(folder / "bundle", photos, make_weights(photos))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from serving import Server, serving
-from tiny_bundle import make_bundle, make_weights, write_photos
+
+from samesight.bundle import Bundle
 
 pytestmark = [pytest.mark.row("R2"), pytest.mark.slow]
 
@@ -37,11 +38,8 @@ schemathesis.openapi.format("binary", PHOTOS)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("schema")
-    photos = write_photos(folder / "photos")
-    bundle = make_bundle(folder / "bundle", photos, make_weights(photos))
-    with serving(folder, bundle.folder) as running:
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("schema"), bundle.folder) as running:
         yield running
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Bundle", "Classifier", "Prediction", "Preprocess", "SamesightError", "__version__", "load"]
 __version__ = "0.1.0"
+
+# Official builds of ONNX Runtime, from 1.29 on, report their use to Microsoft unless this is set before they
+# are loaded (their Privacy.md). Nothing is sent unasked; whoever has set the variable keeps what it says.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "Bundle": "bundle",

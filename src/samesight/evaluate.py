@@ -25,6 +25,7 @@ from samesight.runner import Runner, threads_for
 __all__ = ["PhotoLogits", "accuracy", "agreement", "photo_logits", "photos_sha256"]
 
 Source = TypeVar("Source")
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -110,17 +111,17 @@ def agreement(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def tensors(
     photos: Iterable[Source],
-    prepare: Callable[[Source], NDArray[np.float32]],
+    prepare: Callable[[Source], Prepared],
     *,
     threads: int | None = None,
-) -> Iterator[NDArray[np.float32] | InputError]:
+) -> Iterator[Prepared | InputError]:
     """`prepare(photo)` for each photo in order, or the error of one that cannot be read.
 
     Threads (`threads`, else one a CPU, at most eight) work at most four photos each ahead of the reader,
     and take no more from `photos`.
     """
     workers = threads_for(threads)
-    running: deque[Future[NDArray[np.float32]]] = deque()
+    running: deque[Future[Prepared | InputError]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for photo in photos:
@@ -140,7 +141,7 @@ def one_line(error: SamesightError) -> str:
     return "; ".join(" ".join(part.split()) for part in parts)
 
 
-def _outcome(future: Future[NDArray[np.float32]]) -> NDArray[np.float32] | InputError:
+def _outcome(future: Future[Prepared]) -> Prepared | InputError:
     try:
         return future.result()
     except InputError as error:

@@ -5,6 +5,10 @@ cannot be read is reported and does not stop the others.
 
 Exit code: 0 every photo was classified, 2 one or more were not, or the bundle must not be used.
 
+With --cluster ray, here or with --address on a Ray cluster, IMAGE may also be a pattern (quoted) or a table
+(.csv, .parquet) with a column `path` or `filename`; --out DIR gets Parquet, a row a photo, and with
+--resume the work goes on after any kill (docs/scale.md).
+
 With --csv or --json into --out FILE, a run that was stopped goes on with --resume: photos that have an answer
 in FILE are not classified again. With --csv, a header, then a row a photo: path, label, index, confidence,
 error.
@@ -47,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and photo")
     parser.add_argument("--csv", action="store_true", help="one row of CSV a photo")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to stdout")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write there, not to stdout; with --cluster, a folder"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where --out FILE ends")
     parser.add_argument(
         "--top", type=whole(1, 100_000), default=5, metavar="K", help="labels a photo (default: 5)"
@@ -65,10 +71,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=whole(1, 100_000), metavar="N", help="CPU threads (default: those there are, to 8)"
     )
+    many = parser.add_argument_group("many machines")
+    many.add_argument("--cluster", choices=("ray",), help="spread the photos over workers, by Ray Data")
+    many.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a Ray cluster, or auto (default: one of this machine alone, started and ended here)",
+    )
+    many.add_argument(
+        "--workers", type=whole(1, 100_000), metavar="N", help="one CPU each (default: the CPUs there are)"
+    )
+    many.add_argument("--column", metavar="NAME", help="of a table, the one with the paths")
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify the photos; the exit code."""
+    if args.cluster is not None:
+        from samesight.commands.cluster import run as run_on_cluster
+
+        return run_on_cluster(args)
+    for word in ("address", "workers", "column"):
+        if getattr(args, word) is not None:
+            raise InputError(f"--{word} is for many machines", fix="--cluster ray")
     from samesight.runtime import load
 
     if args.csv and args.json:

@@ -25,6 +25,10 @@ _ERRORS = {
     503: "Not ready yet, stopping, or the deadline has passed. Retry-After says when to come again.",
 }
 _RETRIED = (429, 503)
+_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer"}
+_SIZE = {"type": "integer", "minimum": 0}
+_FLAG = {"type": "boolean"}
 
 
 def description(settings: Settings) -> JsonObject:
@@ -206,116 +210,116 @@ def _pages() -> JsonObject:
 
 
 def _schemas(settings: Settings) -> JsonObject:
-    text, whole, flag = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
-    texts = {"type": "array", "items": text}
+    return {**_answer_schemas(), **_model_schemas(), **_request_schemas(settings), **_response_schemas()}
+
+
+def _answer_schemas() -> JsonObject:
+    """Of /classify, and of every refusal."""
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    tensor = _object(name=text, datatype=text, shape={"type": "array", "items": whole})
-    sizes = {"type": "array", "items": {"type": "integer", "minimum": 0}}
     return {
-        "Error": _object(error=text),
-        "PhotoError": _object(path=text, error=text),
-        "Top": _object(label=text, index=whole, probability=share),
+        "Error": _object(error=_TEXT),
+        "PhotoError": _object(path=_TEXT, error=_TEXT),
+        "Top": _object(label=_TEXT, index=_WHOLE, probability=share),
         "Prediction": _object(
-            path=text,
-            label=text,
-            index=whole,
-            confidence=share,
-            top={"type": "array", "items": _ref("Top")},
-            bundle=text,
+            path=_TEXT, label=_TEXT, index=_WHOLE, confidence=share, top=_list(_ref("Top")), bundle=_TEXT
         ),
-        "Health": _object("ready", live=flag, ready=flag),
-        "ServerMetadata": _object(name=text, version=text, extensions=texts),
-        "ModelReady": _object(name=text, version=text, ready=flag),
-        "IndexRow": _object(name=text, version=text, state=text, reason=text),
-        "Tensor": tensor,
-        "ModelMetadata": _object(
-            name=text,
-            versions=texts,
-            platform=text,
-            inputs={"type": "array", "items": _ref("Tensor")},
-            outputs={"type": "array", "items": _ref("Tensor")},
-            properties=_object(
-                version=text,
-                bundle=text,
-                copy=text,
-                golden_samples=whole,
-                batch=whole,
-                labels=texts,
-                preprocess={"type": "object"},
-            ),
-        ),
-        "InferRequest": {
-            "type": "object",
-            "required": ["inputs"],
-            "properties": {
-                "id": {"type": "string", "maxLength": MAX_ID},
-                "parameters": {
-                    "type": "object",
-                    "properties": {
-                        "binary_data_output": flag,
-                        "timeout": {"type": "number", "minimum": 0, "description": "Microseconds."},
-                    },
-                },
-                "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": _ref("InferInput")},
-                "outputs": {"type": "array", "maxItems": MAX_OUTPUTS, "items": _ref("InferOutput")},
-            },
-        },
-        "InferInput": {
-            "type": "object",
-            "required": ["name", "datatype", "shape", "data"],
-            "properties": {
-                "name": {"enum": [IMAGE, TENSOR]},
-                "datatype": {"enum": ["BYTES", "FP32"]},
-                "shape": {**sizes, "minItems": 1, "maxItems": 4},
-                "data": {"type": "array", "items": {}, "maxItems": settings.max_bytes},
-                "parameters": {"type": "object"},
-            },
-        },
-        "InferOutput": {
-            "type": "object",
-            "required": ["name"],
-            "properties": {
-                "name": {"enum": list(OUTPUTS)},
-                "parameters": {
-                    "type": "object",
-                    "properties": {
-                        "binary_data": flag,
-                        "classification": {
-                            "type": "integer",
-                            "minimum": 0,
-                            "description": "So many likeliest labels, as score:index:label.",
-                        },
-                    },
-                },
-            },
-        },
-        "InferResponse": {
-            "type": "object",
-            "required": ["model_name", "model_version", "outputs"],
-            "properties": {
-                "model_name": text,
-                "model_version": text,
-                "id": text,
-                "parameters": _object(bundle=text),
-                "outputs": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["name", "datatype", "shape"],
-                        "properties": {
-                            "name": {"enum": list(OUTPUTS)},
-                            "datatype": text,
-                            "shape": sizes,
-                            "data": {"type": "array", "items": {"type": ["number", "string"]}},
-                        },
-                    },
-                },
-            },
-        },
     }
 
 
+def _model_schemas() -> JsonObject:
+    """Of the server, and of what it serves."""
+    properties = _object(
+        version=_TEXT,
+        bundle=_TEXT,
+        copy=_TEXT,
+        golden_samples=_WHOLE,
+        batch=_WHOLE,
+        labels=_list(_TEXT),
+        preprocess={"type": "object"},
+    )
+    tensors = _list(_ref("Tensor"))
+    return {
+        "Health": _object("ready", live=_FLAG, ready=_FLAG),
+        "ServerMetadata": _object(name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
+        "ModelReady": _object(name=_TEXT, version=_TEXT, ready=_FLAG),
+        "IndexRow": _object(name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT),
+        "Tensor": _object(name=_TEXT, datatype=_TEXT, shape=_list(_WHOLE)),
+        "ModelMetadata": _object(
+            name=_TEXT,
+            versions=_list(_TEXT),
+            platform=_TEXT,
+            inputs=tensors,
+            outputs=tensors,
+            properties=properties,
+        ),
+    }
+
+
+def _request_schemas(settings: Settings) -> JsonObject:
+    """Of the inference protocol's requests, which may say more than is read."""
+    count = {
+        "type": "integer",
+        "minimum": 0,
+        "description": "So many likeliest labels, as score:index:label.",
+    }
+    timeout = {"type": "number", "minimum": 0, "description": "Microseconds."}
+    return {
+        "InferRequest": _open_object(
+            "inputs",
+            id={"type": "string", "maxLength": MAX_ID},
+            parameters=_open_object(binary_data_output=_FLAG, timeout=timeout),
+            inputs=_list(_ref("InferInput"), minItems=1, maxItems=1),
+            outputs=_list(_ref("InferOutput"), maxItems=MAX_OUTPUTS),
+        ),
+        "InferInput": _open_object(
+            *("name", "datatype", "shape", "data"),
+            name={"enum": [IMAGE, TENSOR]},
+            datatype={"enum": ["BYTES", "FP32"]},
+            shape=_list(_SIZE, minItems=1, maxItems=4),
+            data=_list({}, maxItems=settings.max_bytes),
+            parameters={"type": "object"},
+        ),
+        "InferOutput": _open_object(
+            "name",
+            name={"enum": list(OUTPUTS)},
+            parameters=_open_object(binary_data=_FLAG, classification=count),
+        ),
+    }
+
+
+def _response_schemas() -> JsonObject:
+    """Of the inference protocol's answers."""
+    output = _open_object(
+        *("name", "datatype", "shape"),
+        name={"enum": list(OUTPUTS)},
+        datatype=_TEXT,
+        shape=_list(_SIZE),
+        data=_list({"type": ["number", "string"]}),
+    )
+    return {
+        "InferResponse": _open_object(
+            *("model_name", "model_version", "outputs"),
+            model_name=_TEXT,
+            model_version=_TEXT,
+            id=_TEXT,
+            parameters=_object(bundle=_TEXT),
+            outputs=_list(output),
+        )
+    }
+
+
+def _list(items: JsonObject, **limits: int) -> JsonObject:
+    return {"type": "array", **limits, "items": items}
+
+
+def _open_object(*required: str, **properties: JsonObject) -> JsonObject:
+    """An object that may have other properties too."""
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", **needed, "properties": properties}
+
+
 def _object(*optional: str, **properties: JsonObject) -> JsonObject:
+    """An object of just these properties, all of which it has but for the `optional` ones."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
 
