@@ -114,6 +114,10 @@ export interface Proof {
   kind: "golden" | "synthetic";
   reference: string;
   samples: SampleProof[];
+  /** How far the logits are from PyTorch's at most, whatever they are held to; null where none was judged. */
+  pytorch_max_abs_difference: number | null;
+  /** The share of the samples, of those that were judged, that have PyTorch's label. */
+  label_agreement: number | null;
   labels_without_sample: string[];
   seconds: number;
   versions: { onnxruntime_web: string; browser: string };

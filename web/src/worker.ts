@@ -84,7 +84,7 @@ class Holder {
 
   async verify(progress: Progress): Promise<Proof> {
     const start = performance.now();
-    const golden = await readGolden(this.bundle);
+    const golden = await readGolden(this.bundle, this.network.copy);
     if (golden === null) throw new InputError("the bundle has no samples, so there is nothing to prove it by");
     const samples: SampleProof[] = [];
     for (let index = 0; index < golden.samples.length; index += 1) {
@@ -92,6 +92,8 @@ class Holder {
       progress({ sample: samples.at(-1), done: samples.length, total: golden.samples.length });
     }
     const { name, version, golden: info } = this.bundle.info;
+    const judged = samples.filter(({ found }) => found !== null);
+    const most = Math.max(...judged.map(({ pytorch_max_abs_difference: far }) => far!));
     return {
       ok: samples.every(({ ok }) => ok),
       runner: "web",
@@ -102,6 +104,8 @@ class Holder {
       kind: golden.kind,
       reference: golden.reference,
       samples,
+      pytorch_max_abs_difference: judged.length > 0 ? most : null,
+      label_agreement: judged.length > 0 ? judged.filter(({ found, predicted }) => found === predicted).length / judged.length : null,
       labels_without_sample: info.labels_without_sample,
       seconds: (performance.now() - start) / 1000,
       versions: { onnxruntime_web: ONNXRUNTIME_VERSION, browser: navigator.userAgent },
@@ -125,7 +129,7 @@ class Holder {
   }
 
   private async canary(): Promise<Canary | null> {
-    const golden = await readGolden(this.bundle);
+    const golden = await readGolden(this.bundle, this.network.copy);
     if (golden === null) return null;
     const sample = await judgeSample(this, golden, 0);
     return { ...sample, kind: golden.kind, reference: golden.reference };
