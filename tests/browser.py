@@ -67,9 +67,9 @@ def run_chromium() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, isolated: bool = True) -> Iterator[str]:
+def serve(folder: Path, *, port: int = 0, isolated: bool = True) -> Iterator[str]:
     """The address at which `folder` is served, as `samesight web --serve` does it."""
-    with open_server(folder, isolated=isolated) as server:
+    with open_server(folder, port, isolated=isolated) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -24,8 +24,9 @@ from samesight.images.imagefile import image_format
 from samesight.runtime import open_runner
 from samesight.verify.golden import read_golden
 from samesight.web import site as sites
+from samesight.web.policy import HEADERS
 from samesight.web.publish import synthetic_photo, write_publishable
-from samesight.web.site import HEADERS, write_site
+from samesight.web.site import write_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -8,10 +8,25 @@ import { sha256 } from "./bundle/store.js";
 import { BundleInvalid, InputError, SamesightError, toMessage } from "./errors.js";
 import { decode, type Decoders } from "./images/decode.js";
 import { type Pixels, withoutAlpha } from "./images/pixels.js";
+import { encodePng } from "./images/pngfile.js";
 import { type Factory, WasmDecoder } from "./images/wasm.js";
 import { checkFinite, Network, ONNXRUNTIME_VERSION, setUp } from "./network.js";
 import { Preprocess, type PreprocessJson } from "./preprocess.js";
-import type { BundleDescription, Canary, Opened, Prediction, Prepared, Proof, Reply, Request, Task, WirePhoto } from "./protocol.js";
+import {
+  type BundleDescription,
+  type Canary,
+  type Classified,
+  FRAME_PIXELS,
+  type Opened,
+  type Prediction,
+  type Prepared,
+  type Proof,
+  type Reply,
+  type Request,
+  type Task,
+  type WirePhoto,
+} from "./protocol.js";
+import { softmax } from "./recalibrate/temperature.js";
 import { resize } from "./resample.js";
 import { readGolden } from "./verify/golden.js";
 import { judgeSample, type SampleProof } from "./verify/judge.js";
@@ -46,7 +61,7 @@ class Holder {
     return [holder, opened];
   }
 
-  async classify(photo: WirePhoto, top: number): Promise<Prediction> {
+  async classify({ photo, top, temperature, frame }: Extract<Task, { do: "classify" }>): Promise<Classified> {
     const start = performance.now();
     const pixels = await this.pixels(photo);
     const decoded = performance.now();
@@ -60,7 +75,10 @@ class Holder {
       resize_ms: prepared - decoded,
       network_ms: performance.now() - prepared,
     };
-    return { ...likeliest(logits, this.bundle.info.labels, top), logits, bundle: this.bundle.id, copy: this.network.copy.name, timing };
+    const best = likeliest(logits, this.bundle.info.labels, top, temperature);
+    const prediction = { ...best, logits, temperature, bundle: this.bundle.id, copy: this.network.copy.name, timing };
+    const isWanted = frame && pixels.width * pixels.height <= FRAME_PIXELS;
+    return { prediction, frame: isWanted ? await encodePng(pixels) : null };
   }
 
   async prepare(photo: WirePhoto, preprocess: PreprocessJson | undefined): Promise<Prepared> {
@@ -165,13 +183,16 @@ function describe({ id, info }: Bundle): BundleDescription {
   return { id, name, version, created, labels, preprocess: preprocess.json, copies, golden, license, made, size_bytes, files: files.length };
 }
 
-/** The `top` likeliest labels, equal ones in the order of the labels; softmax in double precision. */
-function likeliest(logits: Float32Array, labels: string[], top: number): Pick<Prediction, "label" | "index" | "confidence" | "top"> {
-  const most = logits.reduce((high, value) => Math.max(high, value), -Infinity);
-  const powers = Array.from(logits, (value) => Math.exp(value - most));
-  const total = powers.reduce((sum, power) => sum + power, 0);
+/** The `top` likeliest labels, equal ones in the order of the labels. */
+function likeliest(
+  logits: Float32Array,
+  labels: string[],
+  top: number,
+  temperature: number,
+): Pick<Prediction, "label" | "index" | "confidence" | "top"> {
+  const probabilities = softmax(logits, temperature);
   const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b);
-  const best = order.slice(0, Math.max(top, 1)).map((index) => ({ label: labels[index]!, index, probability: powers[index]! / total }));
+  const best = order.slice(0, Math.max(top, 1)).map((index) => ({ label: labels[index]!, index, probability: probabilities[index]! }));
   const first = best[0];
   if (first === undefined) throw new BundleInvalid("a network without labels");
   return { label: first.label, index: first.index, confidence: first.probability, top: best };
@@ -186,7 +207,7 @@ async function perform(task: Task, progress: Progress): Promise<unknown> {
     return description;
   }
   if (holder === null) throw new InputError("no bundle is open");
-  if (task.do === "classify") return holder.classify(task.photo, task.top);
+  if (task.do === "classify") return holder.classify(task);
   if (task.do === "prepare") return holder.prepare(task.photo, task.preprocess);
   if (task.do === "logits") return holder.logits(task.tensor);
   if (task.do === "verify") return holder.verify(progress);
