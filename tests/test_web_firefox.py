@@ -22,7 +22,8 @@ WORK = """async ({ cases, paths }) => {
     const engine = await LocalInferenceEngine.load("bundle/");
     const prepared = await Promise.all(cases.map(async ({ file, preprocess }) => {
         try {
-            const { tensor, ...hashes } = await engine.prepare(new URL(`vectors/${file}`, location), preprocess);
+            const photo = new URL(`vectors/${file}`, location);
+            const { tensor, ...hashes } = await engine.prepare(photo, preprocess);
             return hashes;
         } catch (error) {
             return `${error.name} ${error.kind}`;
@@ -32,6 +33,11 @@ WORK = """async ({ cases, paths }) => {
         const { label, logits } = await engine.classify(new URL(path, location));
         return [label, [...logits]];
     }));
+    const context = new OffscreenCanvas(90, 70).getContext("2d");
+    const noise = new ImageData(90, 70);
+    noise.data.forEach((_, at) => { noise.data[at] = at % 4 === 3 ? 255 : (at * 7919) >> 3; });
+    context.putImageData(noise, 0, 0);
+    const drawn = await Promise.all([context.canvas, noise].map((one) => engine.prepare(one)));
     const { threads, canary } = engine;
     await engine.dispose();
     const proofs = [];
@@ -40,7 +46,10 @@ WORK = """async ({ cases, paths }) => {
         proofs.push(await other.verify());
         await other.dispose();
     }
-    return { prepared, answers, threads, canary, proofs, agent: navigator.userAgent, isolated: crossOriginIsolated };
+    return {
+        prepared, answers, threads, canary, proofs, drawn: drawn.map((one) => one.decoded_sha256),
+        agent: navigator.userAgent, isolated: crossOriginIsolated,
+    };
 }"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.row("R3", "V1")]
@@ -75,6 +84,11 @@ def test_photos_become_what_the_vectors_say(found: dict[str, Any]) -> None:
             )
             assert answer == f"PhotoError {kind}", case["file"]
     assert count > 55
+
+
+def test_pictures_of_a_canvas_are_read_as_they_were_drawn(found: dict[str, Any]) -> None:
+    first, second = found["drawn"]
+    assert first == second
 
 
 def test_answers_are_those_of_python(
