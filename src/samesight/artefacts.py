@@ -27,7 +27,7 @@ from samesight.files import json_text, sha256_file, write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
 from samesight.recipes import Network, Recipe, Training
-from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run, train
+from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
 from samesight.web.site import write_site
 
 __all__ = ["RecipeOptions", "RecipeResult", "run_recipe"]
@@ -101,7 +101,7 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     if options.rehearsal:
         say(rehearsal.WORDS)
         source, photo_options = rehearsal.few_photos(source, photo_options, out / "few"), PhotoOptions()
-    if recipe.checkpoints is None or options.rehearsal:
+    if recipe.checkpoints is None:
         prepare(source, photo_options, split, out / "photos")
     built: dict[str, Built | Converted] = {}
     failed: dict[str, str] = {}
@@ -141,16 +141,15 @@ def _checkpoint_source(
     source: str,
     photo_options: PhotoOptions,
 ) -> CheckpointSource:
-    """The network's checkpoint; in a rehearsal without one, what a short training on the photos leaves."""
+    """The network's checkpoint; in a rehearsal without one, a stand-in that knows the photos."""
     assert recipe.checkpoints is not None
     labels = options.labels or recipe.checkpoints.labels
     checkpoint = (options.weights or {}).get(network.model)
     if checkpoint is None and options.rehearsal:
-        say(f"a stand-in for the checkpoint of {network.model} is trained first")
-        folder = config.out or Path()
-        stand_in = replace(config, weights=None, out=folder / "stand-in")
-        run = train(rehearsal.shortened(stand_in, folder / "untrained.pth")).run
-        checkpoint, labels = str(run / "checkpoints" / "best.pth"), open_run(run).labels
+        say(f"a stand-in for the checkpoint of {network.model} is made, from random weights")
+        file = (config.out or Path()) / "stand-in.pth"
+        labels = rehearsal.write_stand_in(network.model, config.pictures, source, file, recipe.split.seed)
+        checkpoint = str(file)
     if checkpoint is None:
         raise InputError(
             f"the recipe converts a checkpoint of {network.model}, and none is named",

@@ -28,7 +28,7 @@ import {
 } from "./protocol.js";
 import { softmax } from "./recalibrate/temperature.js";
 import { resize } from "./resample.js";
-import { readGolden } from "./verify/golden.js";
+import { type Golden, readGolden } from "./verify/golden.js";
 import { judgeSample, type SampleProof } from "./verify/judge.js";
 
 type Progress = (value: unknown) => void;
@@ -53,9 +53,13 @@ class Holder {
       jpeg: new WasmDecoder(jpegFactory as unknown as Factory, () => compile(assets, "jpeg.wasm")),
       webp: new WasmDecoder(webpFactory as unknown as Factory, () => compile(assets, "webp.wasm")),
     };
+    // What the canary needs comes while the network is being read and compiled.
+    const golden = task.canary ? readGolden(bundle, bundle.copy(task.copy)) : null;
+    golden?.catch(() => undefined); // told below, after what is wrong with the network itself
+    decoders.jpeg.prepare();
     const network = await Network.load(bundle, task.copy);
     const holder = new Holder(bundle, network, decoders, task.threads);
-    const canary = task.canary ? await holder.canary() : null;
+    const canary = await holder.canary(await golden);
     const photos = bundle.files.map(({ path }) => path).filter((path) => /^(golden|synthetic)\/.*\/photo\./.test(path));
     const opened = { bundle: describe(bundle), canary, photos, onnxruntime: ONNXRUNTIME_VERSION, threads: task.threads };
     return [holder, opened];
@@ -146,8 +150,7 @@ class Holder {
     await this.network.release();
   }
 
-  private async canary(): Promise<Canary | null> {
-    const golden = await readGolden(this.bundle, this.network.copy);
+  private async canary(golden: Golden | null): Promise<Canary | null> {
     if (golden === null) return null;
     const sample = await judgeSample(this, golden, 0);
     return { ...sample, kind: golden.kind, reference: golden.reference };
