@@ -78,8 +78,9 @@ def write_stand_in(
     """Write a checkpoint of `model` that knows the photos of `source`, in seconds; their labels.
 
     Its features are random; the averages of its batch normalisations are those of the photos, and its last
-    layer is fitted to their labels by least squares, with small weights: large ones magnify rounding. So it prefers a label on each, which a network that is
-    merely untrained does not, and an export can be proved.
+    layer is fitted to their labels by least squares, with small weights: large ones magnify rounding. So it
+    prefers a label on each photo, which a network that is merely untrained does not, and its copies can be
+    proved.
     """
     photos = open_photos(source, PhotoOptions())
     spec = pictures.over(default_preprocess(model, None))

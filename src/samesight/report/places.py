@@ -37,7 +37,7 @@ def _browser(first: Copy, named: dict[str, Copy], size: dict[str, int], bytes_of
     if bytes_of_first <= BROWSER_MIB * MIB or "fp16" not in named:
         why = (
             f"{mebibytes(bytes_of_first)} to fetch, once. WebAssembly computes in float32: it widens float16 "
-            "numbers, and MobileNetV2's int8 copy took 1.2 times as long. Smaller copies save bytes, not time."
+            "numbers, and MobileNetV2's int8 copy took 1.2 times as long. Smaller copies save bytes alone."
         )
         chosen = first
     else:
