@@ -49,6 +49,7 @@ test: setup browser
 	$(BIN)/python -m pytest -n 2 --durations=5
 
 test-all: setup browser
+	sh tests/setup_browser.sh firefox-esr
 	$(BIN)/python -m pytest -m "" --durations=20
 
 check: lint test

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+OPEN = """async (options) => {
+    globalThis.samesight = await import("/runtime/index.js");
+    globalThis.engine = await samesight.LocalInferenceEngine.load("bundle/", options ?? {});
+}"""
+REFUSED = """async ([address, options]) => {
+    const { LocalInferenceEngine } = await import("/runtime/index.js");
+    try {
+        const engine = await LocalInferenceEngine.load(address, options);
+        await engine.dispose();
+        return null;
+    } catch (error) {
+        return [error.name, error.message];
+    }
+}"""
 
 
 def build_assets() -> Path:
@@ -53,9 +67,9 @@ def run_chromium() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, isolated: bool = True) -> Iterator[str]:
+def serve(folder: Path, *, port: int = 0, isolated: bool = True) -> Iterator[str]:
     """The address at which `folder` is served, as `samesight web --serve` does it."""
-    with open_server(folder, isolated=isolated) as server:
+    with open_server(folder, port, isolated=isolated) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
@@ -76,6 +90,29 @@ def open_page(browser: Browser, url: str, *, quiet: bool = True, **options: Any)
         page.goto(url)
         yield page
         assert not (quiet and trouble), trouble
+
+
+def write_empty_page(web_assets: Path, folder: Path) -> None:
+    """Fill `folder` with the runtime, and a page that has nothing in it."""
+    shutil.copytree(web_assets / "runtime", folder / "runtime")
+    shutil.copyfile(web_assets / "icon.svg", folder / "icon.svg")
+    (folder / "index.html").write_text('<!doctype html><title>empty</title><link rel="icon" href="icon.svg">')
+
+
+def refused(page: Page, address: str, **options: Any) -> str:
+    """The name of the error with which a bundle is refused."""
+    found = page.evaluate(REFUSED, [address, {"cache": False, **options}])
+    assert found is not None, f"{address} was not refused"
+    return str(found[0])
+
+
+def assert_no_worker(page: Page) -> None:
+    """Fail where a worker is still there a few seconds later."""
+    for _ in range(50):
+        if not page.workers:
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"still there: {[worker.url for worker in page.workers]}")
 
 
 def ready(page: Page, wanted: str = "ready") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
+
+    from samesight.bundle import Bundle
 
     from samesight.bundle import Bundle
 
@@ -89,3 +92,70 @@ def chromium(web_assets: Path) -> Iterator[Browser]:
     import browser
 
     yield from browser.run_chromium()
+
+
+# What the tests in a browser share: a small bundle with its photos, served beside the runtime.
+
+
+@pytest.fixture(scope="session")
+def web_photos(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
+    """Fifteen photos of three labels, in every common form."""
+    import tiny_bundle
+
+    return tiny_bundle.write_photos(tmp_path_factory.mktemp("web") / "photos")
+
+
+@pytest.fixture(scope="session")
+def web_bundle(web_photos: list[tuple[Path, str]], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of a small network that knows them."""
+    import tiny_bundle
+
+    folder = tmp_path_factory.mktemp("web") / "tiny"
+    return tiny_bundle.make_bundle(folder, web_photos, tiny_bundle.make_weights(web_photos))
+
+
+@pytest.fixture(scope="module")
+def web_root(
+    web_assets: Path,
+    web_bundle: Bundle,
+    web_photos: list[tuple[Path, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with the runtime, an empty page, the vectors, photos, and the bundle."""
+    import browser
+
+    folder = tmp_path_factory.mktemp("served")
+    browser.write_empty_page(web_assets, folder)
+    shutil.copytree(ROOT / "spec" / "vectors" / "files", folder / "vectors")
+    shutil.copytree(web_photos[0][0].parent.parent, folder / "photos")
+    shutil.copytree(web_bundle.folder, folder / "bundle")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def web_url(web_root: Path) -> Iterator[str]:
+    """Where it is served."""
+    import browser
+
+    with browser.serve(web_root) as address:
+        yield address
+
+
+@pytest.fixture
+def web_page(chromium: Browser, web_url: str) -> Iterator[Page]:
+    """A page there in a profile of its own."""
+    import browser
+
+    # of files that are missing the console tells too
+    with browser.open_page(chromium, web_url, quiet=False) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def web_engine(chromium: Browser, web_url: str) -> Iterator[Page]:
+    """A page whose `engine` has the bundle."""
+    import browser
+
+    with browser.open_page(chromium, web_url) as opened:
+        opened.evaluate(browser.OPEN)
+        yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pickle
 import shutil
 import tarfile
@@ -145,3 +146,50 @@ def test_signs_resnet50_learns_from_scratch(few: Path, tmp_path: Path) -> None:
     assert run.value["weights"].startswith("none")
     assert run.preprocess.size == (48, 48)
     assert (out / "resnet50_fp16.onnx").is_file()
+
+
+@pytest.mark.row("E1", "E2", "V3", "R3")
+def test_emotion_converts_checkpoints_and_writes_the_front_ends_files(
+    few: Path, tmp_path: Path, web_assets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user's own state dicts, without training: the names that the front end asks for, and the page."""
+    from samesight import rehearsal
+    from samesight.bundle import open_bundle
+    from samesight.files import sha256_file
+    from samesight.pictureoptions import PictureOptions
+
+    recipe = tmp_path / "emotion.toml"
+    text = (ROOT / "recipes" / "emotion.toml").read_text()
+    recipe.write_text(text.replace("224x224", "64x64"))  # as large as need be
+    out = tmp_path / "out"
+    words = ["run", str(recipe), "--photos", str(few), "--labels", "0,1,2", "--out", str(out)]
+    words += ["--only", "mobilenet_v2", "--only", "landmark_cnn"]
+    assert main(words) == 2, "no checkpoint is named"
+    assert "--weights mobilenet_v2=FILE.pth" in capsys.readouterr().err
+    pictures = PictureOptions(resize="64x64", interpolation="bilinear")
+    for model in ("mobilenet_v2", "landmark_cnn"):
+        file = tmp_path / f"{model}.pth"
+        assert rehearsal.write_stand_in(model, pictures, str(few), file, 42) == ("0", "1", "2")
+        words += ["--weights", f"{model}={file}"]
+    assert main([*words, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert value["ok"]
+    models = out / "frontend" / "public" / "models"
+    names = ["mobilenet_emotion.onnx", "landmark_cnn_emotion.onnx"]
+    said = {"model_info.json", "model_checksums.json", "labels_mapping.json"}
+    assert {file.name for file in models.iterdir()} == {*names, *said}
+    checksums = json.loads((models / "model_checksums.json").read_text())
+    assert checksums == {name: sha256_file(models / name) for name in names}
+    info = json.loads((models / "model_info.json").read_text())["models"]
+    assert list(info) == names
+    for name in names:
+        assert info[name]["opset"] == 12
+        assert info[name]["classes"] == ["0", "1", "2"]
+        assert info[name]["preprocessing"]["interpolation"] == "bilinear"
+        assert info[name]["input_shape"] == ["batch", 3, 64, 64]
+    summary = (out / "ai-models" / "CONVERSION_SUMMARY.md").read_text()
+    assert all(name in summary for name in names)
+    assert "model.onnx" not in summary
+    bundle = open_bundle(out / "mobilenet_emotion" / "bundle")
+    assert sha256_file(bundle.folder / "model.onnx") == checksums[names[0]]
+    assert open_bundle(out / "frontend" / "public" / "page" / "bundle").made["published_from"] == bundle.id

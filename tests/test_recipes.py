@@ -58,6 +58,9 @@ def test_a_least_recipe_has_the_defaults(tmp_path: Path) -> None:
         (LEAST.replace('file = "small"', 'file = "../small"'), "not a path"),
         (LEAST + "[artefacts]\ntable = '../table.csv'\n", "leaves the output"),
         (LEAST + "[artefacts]\ntable = '/etc/table.csv'\n", "leaves the output"),
+        (LEAST + "[checkpoints]\n", "not complete"),
+        (LEAST + "[checkpoints]\nlabels = ['a', 'b']\n[training]\n", "nothing is trained"),
+        (LEAST + "[checkpoints]\nlabels = ['a', 'b']\n[artefacts]\nnotes = 'n.md'\n", "nothing is trained"),
     ],
 )
 def test_a_recipe_that_is_wrong_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import tiny_bundle
-from browser import open_page, serve
+from browser import open_page, serve, write_empty_page
 from PIL import Image, ImageCms
 
 from samesight.errors import PhotoError
@@ -53,9 +53,7 @@ CLASSIFY = """async (paths) => Promise.all(paths.map(async (path) => {
 def root(web_assets: Path, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runtime, an empty page, a small bundle and real photos."""
     folder = tmp_path_factory.mktemp("served")
-    shutil.copytree(web_assets / "runtime", folder / "runtime")
-    shutil.copyfile(web_assets / "icon.svg", folder / "icon.svg")
-    (folder / "index.html").write_text('<!doctype html><title>empty</title><link rel="icon" href="icon.svg">')
+    write_empty_page(web_assets, folder)
     photos = tiny_bundle.write_photos(tmp_path_factory.mktemp("photos"))
     tiny_bundle.make_bundle(folder / "tiny", photos, tiny_bundle.make_weights(photos))
     for pack in ("imagenet520.tar", "grocery81_csv.tar"):

@@ -24,8 +24,9 @@ from samesight.images.imagefile import image_format
 from samesight.runtime import open_runner
 from samesight.verify.golden import read_golden
 from samesight.web import site as sites
+from samesight.web.policy import HEADERS
 from samesight.web.publish import synthetic_photo, write_publishable
-from samesight.web.site import HEADERS, write_site
+from samesight.web.site import write_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -34,26 +35,15 @@ pytestmark = pytest.mark.row("R3")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str]]:
-    return tiny_bundle.write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def bundle(photos: list[tuple[Path, str]], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    return tiny_bundle.make_bundle(folder, photos, tiny_bundle.make_weights(photos))
-
-
-@pytest.fixture(scope="module")
-def private(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def private(web_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The same, of photos that may not be published."""
-    secret = {**bundle.golden, "publishable": False}
-    return tiny_bundle.tampered(bundle, tmp_path_factory.mktemp("private") / "tiny", golden=secret)
+    secret = {**web_bundle.golden, "publishable": False}
+    return tiny_bundle.tampered(web_bundle, tmp_path_factory.mktemp("private") / "tiny", golden=secret)
 
 
 @pytest.fixture(scope="module")
-def site(web_assets: Path, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_site(bundle, tmp_path_factory.mktemp("sites") / "site").folder
+def site(web_assets: Path, web_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_site(web_bundle, tmp_path_factory.mktemp("sites") / "site").folder
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +55,9 @@ def url(site: Path) -> Iterator[str]:
 # what is written
 
 
-def test_a_publishable_bundle_goes_as_it_is(site: Path, bundle: Bundle) -> None:
+def test_a_publishable_bundle_goes_as_it_is(site: Path, web_bundle: Bundle) -> None:
     inside = open_bundle(site / "bundle")
-    assert inside.id == bundle.id
+    assert inside.id == web_bundle.id
     assert len(read_golden(inside).samples) == 6
     listed = json.loads((site / "site.json").read_text())
     paths = [one["path"] for one in listed["files"]]
@@ -125,29 +115,31 @@ def test_synthetic_pictures_are_told_apart_and_drawn_alike_again(private: Bundle
     assert open_runner(inside, "fp16").logits(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 3)
 
 
-def test_a_site_replaces_only_a_site(bundle: Bundle, web_assets: Path, tmp_path: Path) -> None:
+def test_a_site_replaces_only_a_site(web_bundle: Bundle, web_assets: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
-    first = write_site(bundle, out)
+    first = write_site(web_bundle, out)
     with pytest.raises(InputError, match="something at the output path"):
-        write_site(bundle, out)
-    assert write_site(bundle, out, replace=True).id == first.id
+        write_site(web_bundle, out)
+    assert write_site(web_bundle, out, replace=True).id == first.id
     (tmp_path / "precious").mkdir()
     with pytest.raises(InputError, match="not a site"):
-        write_site(bundle, tmp_path / "precious", replace=True)
+        write_site(web_bundle, tmp_path / "precious", replace=True)
 
 
 def test_a_page_that_was_not_built_is_told_with_the_command(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    web_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sites, "__file__", str(tmp_path / "site.py"))
     with pytest.raises(InputError) as caught:
-        write_site(bundle, tmp_path / "site")
+        write_site(web_bundle, tmp_path / "site")
     assert caught.value.fix == "make web"
     assert not (tmp_path / "site").exists()
 
 
-def test_the_command_writes_the_site_and_says_so(bundle: Bundle, web_assets: Path, tmp_path: Path) -> None:
-    shutil.copytree(bundle.folder, tmp_path / "signed")
+def test_the_command_writes_the_site_and_says_so(
+    web_bundle: Bundle, web_assets: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(web_bundle.folder, tmp_path / "signed")
     key, public = new_key(tmp_path / "key")
     sign_bundle(tmp_path / "signed", key)
     words = [sys.executable, "-m", "samesight", "web", tmp_path / "signed", "--out", tmp_path / "site"]
@@ -155,7 +147,7 @@ def test_the_command_writes_the_site_and_says_so(bundle: Bundle, web_assets: Pat
         [*map(str, words), "--trust", str(public), "--json"], capture_output=True, text=True, check=True
     )
     said = json.loads(done.stdout)
-    assert said["bundle"] == bundle.id
+    assert said["bundle"] == web_bundle.id
     assert said["original"]
     assert said["samples"] == "golden"
     assert (tmp_path / "site" / "bundle" / "bundle.sig").is_file()
@@ -190,7 +182,7 @@ def test_the_server_sends_its_headers_and_answers_for_localhost_only(site: Path)
 
 
 def test_the_page_answers_and_proves_itself(
-    chromium: Browser, url: str, bundle: Bundle, photos: list[tuple[Path, str]]
+    chromium: Browser, url: str, web_bundle: Bundle, web_photos: list[tuple[Path, str]]
 ) -> None:
     with open_page(chromium, url) as page:
         asked: list[str] = []
@@ -198,7 +190,7 @@ def test_the_page_answers_and_proves_itself(
         ready(page)
         assert page.inner_text("h1") == "tiny"
         assert "the same answer as PyTorch" in page.inner_text(".verdict")
-        chosen = [path for path, label in photos if label == "rose" and path.suffix in (".jpg", ".webp")]
+        chosen = [path for path, label in web_photos if label == "rose" and path.suffix in (".jpg", ".webp")]
         page.set_input_files("input[type=file]", chosen)
         page.locator(".samesight-bars").nth(1).wait_for()
         first = page.locator(".samesight-bars .is-first .samesight-label").all_inner_texts()
@@ -206,8 +198,8 @@ def test_the_page_answers_and_proves_itself(
         page.get_by_role("button", name="Prove it").click()
         page.wait_for_selector(".proving[data-ok=true]")
         assert "6 of 6 samples, every stage" in page.inner_text(".notice")
-        assert page.locator(".proving tbody td .good").count() == 6 * 5
-        assert bundle.id in page.inner_text("main")
+        assert page.locator(".proving tbody td .good").count() == 6 * 6
+        assert web_bundle.id in page.inner_text("main")
         assert all(address.startswith((url, "blob:")) for address in asked), "nothing is asked of other hosts"
 
 
@@ -284,14 +276,14 @@ def test_a_host_without_headers_is_isolated_from_the_second_visit_on(chromium: B
 
 
 def test_a_new_site_takes_the_place_of_the_old(
-    chromium: Browser, bundle: Bundle, web_assets: Path, tmp_path: Path
+    chromium: Browser, web_bundle: Bundle, web_assets: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "site"
-    write_site(bundle, out)
+    write_site(web_bundle, out)
     with serve(out) as address, open_page(chromium, address, quiet=False) as page:
         ready(page)
         page.wait_for_selector("[data-offline=ready]")
-        changed = tiny_bundle.tampered(bundle, tmp_path / "changed", version="2.0.0")
+        changed = tiny_bundle.tampered(web_bundle, tmp_path / "changed", version="2.0.0")
         write_site(changed, out, replace=True)
         page.goto(address)  # still the old one, whole
         ready(page)
@@ -307,13 +299,13 @@ def test_a_new_site_takes_the_place_of_the_old(
 
 
 def test_a_bundle_that_does_not_agree_is_not_passed_off_as_good(
-    chromium: Browser, bundle: Bundle, web_assets: Path, tmp_path: Path
+    chromium: Browser, web_bundle: Bundle, web_assets: Path, tmp_path: Path
 ) -> None:
     def change(folder: Path) -> None:
         path = folder / "golden" / "logits" / "pytorch.f32"
         path.write_bytes((np.frombuffer(path.read_bytes(), "<f4") + np.float32(0.5)).tobytes())
 
-    site = write_site(tiny_bundle.tampered(bundle, tmp_path / "other", change), tmp_path / "site").folder
+    site = write_site(tiny_bundle.tampered(web_bundle, tmp_path / "other", change), tmp_path / "site").folder
     with serve(site) as address, open_page(chromium, address) as page:
         ready(page)
         assert "does not give the recorded answer" in page.inner_text(".verdict")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +16,19 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from samesight import comparison, rehearsal
-from samesight.build import Built, build
+from samesight.build import Built, Converted, build, convert
 from samesight.bundle import open_bundle
 from samesight.data.photos import PhotoOptions
 from samesight.data.prepare import SplitOptions, prepare
 from samesight.errors import InputError, SamesightError
-from samesight.export import ExportOptions
+from samesight.export import CheckpointSource, ExportOptions
 from samesight.export.samplelog import LoggedNetwork, write_sample_log
-from samesight.files import write_file
+from samesight.files import json_text, sha256_file, write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
 from samesight.recipes import Network, Recipe, Training
 from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
+from samesight.web.site import write_site
 
 __all__ = ["RecipeOptions", "RecipeResult", "run_recipe"]
 
@@ -40,6 +42,7 @@ class RecipeOptions:
     photo_options: PhotoOptions = PhotoOptions()  # noqa: RUF009  # frozen
     weights: Mapping[str, str] | None = None  # by model
     only: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None  # of checkpoints, in the place of the recipe's
     epochs: int | None = None
     head_epochs: int | None = None
     offline: bool = False
@@ -51,7 +54,7 @@ class RecipeResult:
     """What a recipe made: a chain for each network, and the artefacts in the output folder."""
 
     out: Path
-    built: Mapping[str, Built]  # by the network's file name
+    built: Mapping[str, Built | Converted]  # by the network's file name
     artefacts: tuple[Path, ...]
     missed: tuple[str, ...]  # networks that missed their target, in words
     failed: Mapping[str, str]  # networks that could not be built, by file name, and why
@@ -98,13 +101,18 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     if options.rehearsal:
         say(rehearsal.WORDS)
         source, photo_options = rehearsal.few_photos(source, photo_options, out / "few"), PhotoOptions()
-    prepare(source, photo_options, split, out / "photos")
-    built: dict[str, Built] = {}
+    if recipe.checkpoints is None:
+        prepare(source, photo_options, split, out / "photos")
+    built: dict[str, Built | Converted] = {}
     failed: dict[str, str] = {}
     for network in networks:
         say(f"== {network.model}")
         try:
             config, export = _config(recipe, network, options, out), _export(recipe, out / network.file)
+            if recipe.checkpoints is not None:
+                checkpoint = _checkpoint_source(recipe, network, options, config, source, photo_options)
+                built[network.file] = convert(checkpoint, out / network.file, export)
+                continue
             if options.rehearsal:
                 config = rehearsal.shortened(config, out / f"{network.file}-untrained.pth")
             built[network.file] = build(config, export)
@@ -125,13 +133,47 @@ def _chosen(recipe: Recipe, options: RecipeOptions) -> list[Network]:
     return [network for network in recipe.networks if not options.only or network.model in options.only]
 
 
+def _checkpoint_source(
+    recipe: Recipe,
+    network: Network,
+    options: RecipeOptions,
+    config: TrainConfig,
+    source: str,
+    photo_options: PhotoOptions,
+) -> CheckpointSource:
+    """The network's checkpoint; in a rehearsal without one, a stand-in that knows the photos."""
+    assert recipe.checkpoints is not None
+    labels = options.labels or recipe.checkpoints.labels
+    checkpoint = (options.weights or {}).get(network.model)
+    if checkpoint is None and options.rehearsal:
+        say(f"a stand-in for the checkpoint of {network.model} is made, from random weights")
+        file = (config.out or Path()) / "stand-in.pth"
+        labels = rehearsal.write_stand_in(network.model, config.pictures, source, file, recipe.split.seed)
+        checkpoint = str(file)
+    if checkpoint is None:
+        raise InputError(
+            f"the recipe converts a checkpoint of {network.model}, and none is named",
+            fix=f"samesight run {recipe.name} --weights {network.model}=FILE.pth",
+        )
+    return CheckpointSource(
+        model=network.model,
+        checkpoint=Path(checkpoint),
+        labels=labels,
+        samples=source,
+        preprocess=config.pictures,
+        photos=photo_options,
+    )
+
+
 def _config(recipe: Recipe, network: Network, options: RecipeOptions, out: Path) -> TrainConfig:
     return TrainConfig(
         photos=str(out / "photos"),
         model=network.model,
         out=out / network.file,
         weights=(options.weights or {}).get(network.model, network.weights),
-        pictures=PictureOptions(resize=network.resize, crop=network.crop),
+        pictures=PictureOptions(
+            resize=network.resize, crop=network.crop, interpolation=network.interpolation
+        ),
         split=SplitOptions(recipe.split.seed, recipe.split.test, recipe.split.val),
         offline=options.offline,
         epochs=network.epochs if options.epochs is None else options.epochs,
@@ -180,35 +222,54 @@ def _export(recipe: Recipe, run: Path) -> ExportOptions:
     )
 
 
-def _missed(networks: Sequence[Network], built: Mapping[str, Built]) -> Iterator[str]:
+def _missed(networks: Sequence[Network], built: Mapping[str, Built | Converted]) -> Iterator[str]:
     for network in networks:
-        reached = built[network.file].training.test_accuracy
-        if network.target is not None and reached < network.target:
+        one = built[network.file]
+        if isinstance(one, Converted) or network.target is None:
+            continue
+        reached = one.training.test_accuracy
+        if reached < network.target:
             yield f"{network.model}: {reached:.1%} of the held-out photos right, {network.target:.1%} wanted"
 
 
 def _write_artefacts(
-    recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built], out: Path
+    recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built | Converted], out: Path
 ) -> Iterator[Path]:
     """Write every artefact that the recipe names; the path of each."""
     names = recipe.artefacts
-    first = built[networks[0].file]
-    if names.notes:
-        yield _copy(first.training.run / "dataset_preparation_notes.md", out / names.notes)
+    bundle = built[networks[0].file].bundle
     if names.labels:
-        yield _copy(first.bundle.folder / "labels_mapping.json", out / names.labels)
-    for network in networks:
-        one = built[network.file]
-        if names.checkpoint:
-            name = _checkpoint(names.checkpoint, network, one)
-            yield _copy(one.training.run / "checkpoints" / "best.pth", out / name)
-        if names.onnx:
-            for copy in one.bundle.copies:
+        yield _copy(bundle.folder / "labels_mapping.json", out / names.labels)
+    if names.onnx:
+        for network in networks:
+            one = built[network.file].bundle
+            for copy in one.copies:
                 name = names.onnx.format(file=network.file, copy=copy.name)
-                yield _copy(one.bundle.folder / copy.file, out / name)
+                yield _copy(one.folder / copy.file, out / name)
     if names.table:
         write_file(out / names.table, _table(recipe, networks, built))
         yield out / names.table
+    trained = {name: one for name, one in built.items() if isinstance(one, Built)}
+    if trained:
+        yield from _write_of_training(recipe, networks, trained, out)
+    yield from _write_documents(recipe, networks, built, out)
+    if names.site:
+        yield write_site(bundle, out / names.site, replace=True).folder
+
+
+def _write_of_training(
+    recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built], out: Path
+) -> Iterator[Path]:
+    """The artefacts that only a training leaves."""
+    names = recipe.artefacts
+    if names.notes:
+        first = built[networks[0].file].training.run
+        yield _copy(first / "dataset_preparation_notes.md", out / names.notes)
+    if names.checkpoint:
+        for network in networks:
+            one = built[network.file]
+            name = _checkpoint(names.checkpoint, network, one)
+            yield _copy(one.training.run / "checkpoints" / "best.pth", out / name)
     if names.costs:
         yield from _write_costs(networks, built, out / names.costs)
     if names.sample_log:
@@ -217,6 +278,36 @@ def _write_artefacts(
         ]
         write_sample_log(logged, out / names.sample_log, names.samples_per_class, recipe.split.seed)
         yield from (out / names.sample_log, (out / names.sample_log).with_suffix(".json"))
+
+
+def _write_documents(
+    recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built | Converted], out: Path
+) -> Iterator[Path]:
+    """The bundles' documents as one each, every ONNX file by its artefact's name."""
+    names = recipe.artefacts
+    info: dict[str, Any] = {}
+    checksums: dict[str, str] = {}
+    summaries: list[str] = []
+    for network in networks:
+        bundle = built[network.file].bundle
+        said = json.loads(bundle.read("model_info.json"))
+        models = said.pop("models")
+        summary = bundle.read("CONVERSION_SUMMARY.md").decode()
+        for copy in bundle.copies:
+            name = Path((names.onnx or "{file}_{copy}.onnx").format(file=network.file, copy=copy.name)).name
+            info[name] = {**said, **models[copy.name], "file": name}
+            checksums[name] = sha256_file(bundle.folder / copy.file)
+            summary = summary.replace(copy.file, name)
+        summaries.append(summary.replace("# ONNX model", f"# {network.file}: ONNX model", 1))
+    texts = (
+        (names.info, json_text({"models": info})),
+        (names.checksums, json_text(checksums)),
+        (names.summary, "\n---\n\n".join(summaries)),
+    )
+    for place, text in texts:
+        if place:
+            write_file(out / place, text)
+            yield out / place
 
 
 def _checkpoint(pattern: str, network: Network, built: Built) -> str:
@@ -248,7 +339,7 @@ def _write_costs(networks: Sequence[Network], built: Mapping[str, Built], path: 
         yield place
 
 
-def _table(recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built]) -> str:
+def _table(recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built | Converted]) -> str:
     """The bundles' tables of accuracy and size as one, each file under its artefact's name."""
     text = io.StringIO()
     writer: csv.DictWriter[str] | None = None
@@ -260,8 +351,9 @@ def _table(recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Buil
                 writer = csv.DictWriter(text, list(row), lineterminator="\n")
                 writer.writeheader()
             checkpoint, onnx = recipe.artefacts.checkpoint, recipe.artefacts.onnx
-            if row["copy"] == "pytorch" and checkpoint:
-                row["file"] = _checkpoint(checkpoint, network, built[network.file])
+            one = built[network.file]
+            if row["copy"] == "pytorch" and checkpoint and isinstance(one, Built):
+                row["file"] = _checkpoint(checkpoint, network, one)
             elif row["copy"] != "pytorch" and onnx:
                 row["file"] = onnx.format(file=network.file, copy=row["copy"])
             writer.writerow(row)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samesight.bundle import Bundle, open_bundle
-from samesight.export import ExportOptions, export_run
+from samesight.export import CheckpointSource, ExportOptions, export_checkpoint, export_run
 from samesight.files import write_json
 from samesight.progress import say
 from samesight.report import write_plots, write_report, write_tables
@@ -19,7 +19,7 @@ from samesight.training import TrainConfig, TrainResult, train
 from samesight.verify.proof import held_out, prove
 from samesight.verify.verification import Verification
 
-__all__ = ["Built", "build"]
+__all__ = ["Built", "Converted", "build", "convert"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,34 @@ class Built:
             "report": str(self.report),
             "verification": self.verification.to_json(),
         }
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A network that came trained, as a bundle."""
+
+    bundle: Bundle
+    verification: Verification
+
+    def to_json(self) -> dict[str, Any]:
+        """What `samesight run --json` prints of it."""
+        return {
+            "ok": self.verification.ok,
+            "bundle": str(self.bundle.folder),
+            "bundle_id": self.bundle.id,
+            "verification": self.verification.to_json(),
+        }
+
+
+def convert(source: CheckpointSource, out: Path, options: ExportOptions) -> Converted:
+    """The checkpoint as a bundle in OUT, proved on its golden samples; OUT/verify.json.
+
+    Raises what exporting raises.
+    """
+    bundle = open_bundle(export_checkpoint(source, out / "bundle", options))
+    verification = prove(bundle)
+    write_json(out / "verify.json", verification.to_json())
+    return Converted(bundle, verification)
 
 
 def build(config: TrainConfig, options: ExportOptions) -> Built:

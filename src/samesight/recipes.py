@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from samesight.errors import InputError
 
-__all__ = ["Artefacts", "Network", "Photos", "Recipe", "Training", "read_recipe"]
+__all__ = ["Artefacts", "Checkpoints", "Network", "Photos", "Recipe", "Training", "read_recipe"]
 
 LIMIT_BYTES = 1 << 20
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class Network:
     lr: float | None = None
     resize: str | None = None
     crop: str | None = None
+    interpolation: str | None = None
     published: bool = False
 
 
@@ -70,6 +71,13 @@ class Training:
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Networks that come trained: what --weights names is converted, and proved on the photos."""
+
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,10 @@ class Artefacts:
     costs: str | None = None  # CSV of parameters, operations and accuracy; beside it the same as .md
     sample_log: str | None = None
     samples_per_class: int = 2
+    info: str | None = None  # JSON: shapes, classes and preprocessing of each ONNX file
+    checksums: str | None = None  # JSON: the SHA-256 of each ONNX file
+    summary: str | None = None  # Markdown: what was converted, and how near it is to PyTorch
+    site: str | None = None  # the folder of a web page with the first network
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,7 @@ class Recipe:
     reading: Photos
     training: Training
     split: Split
+    checkpoints: Checkpoints | None
     networks: tuple[Network, ...]
     export: Export
     artefacts: Artefacts
@@ -135,7 +148,7 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError("cannot read the recipe", where=path, found=error.strerror or error) from error
     except ValueError as error:  # TOML or UTF-8
         raise InputError("the recipe is not TOML", where=path, found=error) from error
-    known = {"recipe", "photos", "training", "split", "network", "export", "artefacts"}
+    known = {"recipe", "photos", "training", "split", "checkpoints", "network", "export", "artefacts"}
     if unknown := sorted(set(value) - known):
         raise InputError("the recipe has sections that there are not", where=path, found=", ".join(unknown))
     head = _table(value.get("recipe"), "recipe", path, {"name", "title", "photos"})
@@ -144,6 +157,7 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(
             "the recipe names no network", where=path, expected="[[network]] with model and file"
         )
+    trained = value.get("checkpoints")
     recipe = Recipe(
         name=_text(head, "name", path),
         title=_text(head, "title", path),
@@ -151,11 +165,14 @@ def read_recipe(path: Path) -> Recipe:
         reading=_section(Photos, value.get("photos", {}), "photos", path),
         training=_section(Training, value.get("training", {}), "training", path),
         split=_section(Split, value.get("split", {}), "split", path),
+        checkpoints=None if trained is None else _section(Checkpoints, trained, "checkpoints", path),
         networks=tuple(_section(Network, network, "network", path) for network in networks),
         export=_section(Export, value.get("export", {}), "export", path),
         artefacts=_section(Artefacts, value.get("artefacts", {}), "artefacts", path),
     )
     _check_names(recipe, path)
+    if recipe.checkpoints is not None:
+        _check_untrained(value, path)
     return recipe
 
 
@@ -204,6 +221,17 @@ def _text(table: Mapping[str, Any], key: str, path: Path) -> str:
     if not isinstance(table.get(key), str):
         raise InputError(f"the recipe's [recipe] has no {key}", where=path)
     return str(table[key])
+
+
+def _check_untrained(value: Mapping[str, Any], path: Path) -> None:
+    """Refuse what only a training leaves or takes in a recipe whose networks come trained."""
+    found = [f"[{name}]" for name in ("training", "split") if name in value]
+    names = ("notes", "checkpoint", "costs", "sample_log")
+    found += [f"[artefacts] {name}" for name in names if name in value.get("artefacts", {})]
+    if found:
+        raise InputError(
+            "the recipe has [checkpoints], so nothing is trained", where=path, found=", ".join(found)
+        )
 
 
 def _check_names(recipe: Recipe, path: Path) -> None:

@@ -11,22 +11,27 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from samesight.data.photos import PhotoOptions, open_photos
 from samesight.errors import SamesightError
 from samesight.files import new_folder
-from samesight.models import create, create_pretrained
+from samesight.models import create, create_pretrained, default_preprocess
 from samesight.models.create import source_of
 from samesight.models.pretrained import UNTRAINED
+from samesight.pictureoptions import PictureOptions
+from samesight.preprocess import preprocess, read_photo
 from samesight.progress import say
 from samesight.training import TrainConfig
 from samesight.training.state import write_best
 
-__all__ = ["LABELS", "PHOTOS", "WORDS", "few_photos", "shortened"]
+__all__ = ["LABELS", "PHOTOS", "WORDS", "few_photos", "shortened", "write_stand_in"]
 
 LABELS = 8  # the first ones
 PHOTOS = 6  # of each label, in each part
+RIDGE = 0.1  # as a part of what the photos' features are apart
 WORDS = f"A rehearsal: {PHOTOS} photos of each of {LABELS} labels at most, one epoch, no accuracy wanted"
 
 
@@ -65,3 +70,44 @@ def shortened(config: TrainConfig, file: Path) -> TrainConfig:
             torch.manual_seed(config.seed)
             write_best(file, create(config.model, None).state_dict())
     return replace(config, weights=str(file)) if file.is_file() else config
+
+
+def write_stand_in(
+    model: str, pictures: PictureOptions, source: str, file: Path, seed: int
+) -> tuple[str, ...]:
+    """Write a checkpoint of `model` that knows the photos of `source`, in seconds; their labels.
+
+    Its features are random; the averages of its batch normalisations are those of the photos, and its last
+    layer is fitted to their labels by least squares, with small weights: large ones magnify rounding. So it
+    prefers a label on each photo, which a network that is merely untrained does not, and its copies can be
+    proved.
+    """
+    photos = open_photos(source, PhotoOptions())
+    spec = pictures.over(default_preprocess(model, None))
+    tensors = torch.from_numpy(np.stack([preprocess(read_photo(one.path), spec) for one in photos.items]))
+    labels = tuple(photos.labels)
+    wanted = torch.tensor([[float(one.label == label) for label in labels] for one in photos.items])
+    torch.manual_seed(seed)
+    network = create(model, len(labels), size=spec.size).eval()
+    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    last = [one for one in network.modules() if isinstance(one, nn.Linear)][-1]
+    features: list[torch.Tensor] = []
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0  # the averages become these photos'
+    with torch.no_grad():
+        network(tensors)
+        network.eval()
+        with_hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+        network(tensors)
+        with_hook.remove()
+        mean = features[0].double().mean(dim=0)
+        known = features[0].double() - mean
+        alike = known @ known.T
+        ridge = RIDGE * alike.diagonal().mean() * torch.eye(len(known), dtype=torch.float64)
+        weight = torch.linalg.solve(alike + ridge, wanted.double()).T @ known
+        last.weight.copy_(weight)
+        last.bias.copy_(wanted.double().mean(dim=0) - weight @ mean)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_best(file, network.state_dict())
+    return labels

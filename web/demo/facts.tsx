@@ -3,15 +3,17 @@
 import type { ReactElement } from "react";
 
 import type { LocalInferenceEngine } from "../src/index.js";
+import type { Larger } from "./larger.js";
 
 interface Props {
   engine: LocalInferenceEngine;
   copy: string;
   onCopy: (name: string) => void;
   offline: string;
+  larger: Larger | null;
 }
 
-export function Facts({ engine, copy, onCopy, offline }: Props): ReactElement {
+export function Facts({ engine, copy, onCopy, offline, larger }: Props): ReactElement {
   const { bundle } = engine;
   const recorded = bundle.copies.find(({ name }) => name === copy)?.recorded;
   const accuracy = recorded?.["test_accuracy"];
@@ -46,7 +48,11 @@ export function Facts({ engine, copy, onCopy, offline }: Props): ReactElement {
             <span className={`big words ${offline === "ready" ? "good" : ""}`} data-offline={offline}>
               {offline === "ready" ? "✓ ready" : offline}
             </span>
-            <span className="small">Nothing is sent: the page's policy forbids it</span>
+            <span className="small">
+              {larger === null
+                ? "Nothing is sent: the page's policy forbids it"
+                : `Nothing is sent elsewhere than to ${larger.host}: the page's policy forbids it`}
+            </span>
           </dd>
         </div>
         <div className="tile">
@@ -65,7 +71,7 @@ export function Facts({ engine, copy, onCopy, offline }: Props): ReactElement {
   );
 }
 
-function Copies({ engine, copy, onCopy }: Omit<Props, "offline">): ReactElement {
+function Copies({ engine, copy, onCopy }: Omit<Props, "offline" | "larger">): ReactElement {
   return (
     <select value={copy} onChange={(event) => onCopy(event.target.value)} aria-label="copy of the network">
       {engine.bundle.copies.map(({ name, precision }) => (

@@ -51,7 +51,7 @@ export function Proving({ engine }: Props): ReactElement {
         {isRunning && <progress value={samples.length} max={total || 1} aria-label="samples that have been run" />}
       </div>
       {error !== null && <Trouble error={error} />}
-      {proof !== null && <Outcome proof={proof} />}
+      {proof !== null && <Outcome proof={proof} isOwn={isByOwnRecord(engine, proof)} />}
       {samples.length > 0 && <Table engine={engine} samples={samples} />}
     </div>
   );
@@ -66,7 +66,12 @@ function about(engine: LocalInferenceEngine): string {
   return `${what}: the decoded pixels, the resized pixels, the tensor, and the numbers that ${reference} gave. Here they are all computed again by this browser, and compared: pixels and tensor bit for bit.`;
 }
 
-function Outcome({ proof }: { proof: Proof }): ReactElement {
+/** Whether the copy was held to its own record, as int8 copies are. */
+function isByOwnRecord({ bundle }: LocalInferenceEngine, { copy }: Proof): boolean {
+  return bundle.copies.some(({ name, precision }) => name === copy && precision === "int8");
+}
+
+function Outcome({ proof, isOwn }: { proof: Proof; isOwn: boolean }): ReactElement {
   const agreeing = proof.samples.filter(({ ok }) => ok).length;
   const network = proof.samples.flatMap(({ stages }) => stages.filter(({ stage }) => stage === "network"));
   const widest = network.reduce<StageProof | null>(
@@ -82,7 +87,9 @@ function Outcome({ proof }: { proof: Proof }): ReactElement {
           : `Not the same: ${proof.samples.length - agreeing} of ${proof.samples.length} samples differ.`}
       </strong>{" "}
       {widest?.max_abs_difference != null &&
-        `Logits differ by ${small(widest.max_abs_difference)} at most${widest.allowed === null ? "" : ` (${small(widest.allowed)} is allowed)`}; ${seconds} s.`}
+        `Logits differ by ${small(widest.max_abs_difference)} at most${widest.allowed === null ? "" : ` (${small(widest.allowed)} is allowed)`}; ${seconds} s.`}{" "}
+      {isOwn && proof.pytorch_max_abs_difference !== null &&
+        `Beside ${proof.kind === "golden" ? "PyTorch" : "the fp32 copy"} they differ by ${small(proof.pytorch_max_abs_difference)} at most, with the same label on ${percent(proof.label_agreement ?? 0)} of the samples.`}
     </p>
   );
 }
@@ -136,11 +143,18 @@ function Mark({ stage }: { stage: StageProof }): ReactElement {
       </span>
     );
   }
-  const isExact = difference === 0;
-  const words = stage.stage === "labels" ? "same" : isExact ? "same bits" : `± ${small(difference ?? 0)}`;
+  const words =
+    stage.stage === "record"
+      ? "sound"
+      : stage.stage === "labels"
+        ? "same"
+        : difference === 0
+          ? "same bits"
+          : `± ${small(difference ?? 0)}`;
   return (
     <span className="good">
-      ✓ <span className={isExact ? "where-wide" : ""}>{words}</span>
+      ✓ <span className={words.startsWith("±") ? "" : "where-wide"}>{words}</span>
+      {what && <span className="under">{what}</span>}
     </span>
   );
 }
@@ -164,6 +178,10 @@ function Thumbnail({ engine, path }: { engine: LocalInferenceEngine; path: strin
     };
   }, [engine, path]);
   return address === "" ? <span className="thumbnail" /> : <img className="thumbnail" src={address} alt="" />;
+}
+
+function percent(share: number): string {
+  return `${Number((100 * share).toFixed(1))} %`;
 }
 
 function small(value: number): string {

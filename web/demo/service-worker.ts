@@ -9,6 +9,7 @@
 const worker = self as unknown as ServiceWorkerGlobalScope;
 
 interface Site {
+  policy: string;
   files: { path: string; sha256: string }[];
 }
 
@@ -30,8 +31,10 @@ async function install(): Promise<void> {
       const fetched = await fetch(path, { cache: "no-cache" });
       const body = await fetched.arrayBuffer();
       if (!fetched.ok || (await digest(body)) !== sha256) throw new Error(`${path} is not what site.json says`);
-      // Pages kept so are cross-origin isolated also where the host sends no such headers: threads need that.
-      await cache.put(path, new Response(body, { headers: { ...ISOLATION, "Content-Type": contentType(fetched) } }));
+      // Pages kept so are cross-origin isolated also where the host sends no such headers: threads need that. And
+      // the policy holds for workers, which take it from their own headers alone.
+      const headers = { ...ISOLATION, "Content-Security-Policy": site.policy, "Content-Type": contentType(fetched) };
+      await cache.put(path, new Response(body, { headers }));
     }),
   );
 }

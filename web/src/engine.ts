@@ -8,7 +8,19 @@
 import { CACHE } from "./bundle/store.js";
 import { BrowserError, DisposedError, fromMessage, InputError, type SamesightError, StaleError } from "./errors.js";
 import type { PreprocessJson } from "./preprocess.js";
-import type { BundleDescription, Canary, Opened, Prediction, Prepared, Proof, Reply, Task, WirePhoto } from "./protocol.js";
+import type {
+  BundleDescription,
+  Canary,
+  Classified,
+  Opened,
+  Prediction,
+  Prepared,
+  Proof,
+  Reply,
+  Task,
+  WirePhoto,
+} from "./protocol.js";
+import { type Recalibrated, type RecalibrateOptions, Recalibration } from "./recalibrate/recalibration.js";
 import type { SampleProof } from "./verify/judge.js";
 
 /** Photos in the worker: one that is answered, and one that has arrived already. */
@@ -48,6 +60,8 @@ export interface LoadOptions {
   maxWaiting?: number;
   /** Where worker.js and the .wasm files lie (default: beside this module). */
   assets?: string | URL;
+  /** Show a live frame now and then, with consent, to a larger model on a server (default: never). */
+  recalibrate?: RecalibrateOptions;
 }
 
 export interface ClassifyOptions {
@@ -84,6 +98,7 @@ export class LocalInferenceEngine {
   private constructor(
     private readonly worker: Worker,
     private readonly maxWaiting: number,
+    private readonly larger: Recalibration | null,
   ) {
     worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => this.receive(data));
     worker.addEventListener("error", (event) => {
@@ -107,6 +122,7 @@ export class LocalInferenceEngine {
     const { copy = "fp32", cache = true, canary = true, maxWaiting = 256, trust } = options;
     const assets = new URL(options.assets ?? "./", options.assets === undefined ? import.meta.url : location.href);
     const threads = threadsFor(options.threads);
+    const larger = options.recalibrate === undefined ? null : new Recalibration(options.recalibrate);
     let worker: Worker;
     try {
       worker = new Worker(new URL("worker.js", assets), { type: "module", name: "samesight" });
@@ -114,7 +130,7 @@ export class LocalInferenceEngine {
       const found = error instanceof Error ? error.message : String(error);
       throw new BrowserError("the runtime's worker cannot be started", { where: assets.href, found });
     }
-    const engine = new LocalInferenceEngine(worker, maxWaiting);
+    const engine = new LocalInferenceEngine(worker, maxWaiting, larger);
     const address = new URL(url, location.href).href;
     try {
       engine.opened = (await engine.ask({
@@ -157,6 +173,11 @@ export class LocalInferenceEngine {
     return this.description.photos;
   }
 
+  /** How this network compares with the larger one; null where none was named. */
+  get recalibrated(): Recalibrated | null {
+    return this.larger?.state ?? null;
+  }
+
   get threads(): number {
     return this.description.threads;
   }
@@ -172,8 +193,13 @@ export class LocalInferenceEngine {
 
   /** What `photo` shows. Rejects with PhotoError, StaleError, DisposedError, BundleInvalid or InputError. */
   async classify(photo: Photo, { top = 5, signal, live = false }: ClassifyOptions = {}): Promise<Prediction> {
-    const task = async (): Promise<Task> => ({ do: "classify", photo: await toWire(photo), top });
-    return (await this.ask(task, { live, signal })) as Prediction;
+    const frame = live && this.larger?.isDue === true;
+    const task = async (): Promise<Task> => {
+      return { do: "classify", photo: await toWire(photo), top, temperature: this.larger?.state.temperature ?? 1, frame };
+    };
+    const found = (await this.ask(task, { live, signal })) as Classified;
+    if (frame) void this.larger?.compare(found.frame, found.prediction, this.labels);
+    return found.prediction;
   }
 
   /**
@@ -207,6 +233,7 @@ export class LocalInferenceEngine {
   /** Release the network and end the worker, whose memory returns only so. What waits is rejected. */
   async dispose(): Promise<void> {
     if (this.ended !== null) return;
+    this.larger?.end();
     const disposed = new DisposedError("the engine has been disposed of");
     for (const job of this.waiting.splice(0)) job.reject(disposed);
     const closed = this.ask({ do: "close" }).catch(() => undefined);

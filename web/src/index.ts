@@ -20,5 +20,8 @@ export {
 export type { Refusal } from "./errors.js";
 export type { BundleDescription, Canary, Prediction, Prepared, Proof, Timing, Top } from "./protocol.js";
 export type { PreprocessJson } from "./preprocess.js";
+export type { Recalibrated, RecalibrateOptions } from "./recalibrate/recalibration.js";
+export { fitTemperature } from "./recalibrate/temperature.js";
+export type { Pair } from "./recalibrate/temperature.js";
 export type { SampleProof, Stage, StageProof } from "./verify/judge.js";
 export { STAGES } from "./verify/judge.js";

@@ -8,6 +8,9 @@ import type { SampleProof } from "./verify/judge.js";
 /** A photo as it goes to the worker: bytes, or pixels that the page already has. */
 export type WirePhoto = Blob | Uint8Array | ImageData | ImageBitmap;
 
+/** A picture goes to a server with at most so many pixels: what is larger stays here. */
+export const FRAME_PIXELS = 1920 * 1080;
+
 export type Task =
   | {
       do: "open";
@@ -19,7 +22,7 @@ export type Task =
       trust: string | undefined;
       canary: boolean;
     }
-  | { do: "classify"; photo: WirePhoto; top: number }
+  | { do: "classify"; photo: WirePhoto; top: number; temperature: number; frame: boolean }
   | { do: "prepare"; photo: WirePhoto; preprocess: PreprocessJson | undefined }
   | { do: "logits"; tensor: Float32Array }
   | { do: "verify" }
@@ -88,9 +91,17 @@ export interface Prediction {
   confidence: number;
   top: Top[];
   logits: Float32Array;
+  /** What the logits were divided by for `confidence` and `top`: 1, unless recalibrated. */
+  temperature: number;
   bundle: string;
   copy: string;
   timing: Timing;
+}
+
+/** An answer, and where it was asked for the picture as a PNG file; null where that is too large to be sent. */
+export interface Classified {
+  prediction: Prediction;
+  frame: Uint8Array<ArrayBuffer> | null;
 }
 
 /** What the network is given of a photo, and the SHA-256 of what each stage made. */
@@ -114,6 +125,10 @@ export interface Proof {
   kind: "golden" | "synthetic";
   reference: string;
   samples: SampleProof[];
+  /** How far the logits are from PyTorch's at most, whatever they are held to; null where none was judged. */
+  pytorch_max_abs_difference: number | null;
+  /** The share of the samples, of those that were judged, that have PyTorch's label. */
+  label_agreement: number | null;
   labels_without_sample: string[];
   seconds: number;
   versions: { onnxruntime_web: string; browser: string };

@@ -8,12 +8,27 @@ import { sha256 } from "./bundle/store.js";
 import { BundleInvalid, InputError, SamesightError, toMessage } from "./errors.js";
 import { decode, type Decoders } from "./images/decode.js";
 import { type Pixels, withoutAlpha } from "./images/pixels.js";
+import { encodePng } from "./images/pngfile.js";
 import { type Factory, WasmDecoder } from "./images/wasm.js";
 import { checkFinite, Network, ONNXRUNTIME_VERSION, setUp } from "./network.js";
 import { Preprocess, type PreprocessJson } from "./preprocess.js";
-import type { BundleDescription, Canary, Opened, Prediction, Prepared, Proof, Reply, Request, Task, WirePhoto } from "./protocol.js";
+import {
+  type BundleDescription,
+  type Canary,
+  type Classified,
+  FRAME_PIXELS,
+  type Opened,
+  type Prediction,
+  type Prepared,
+  type Proof,
+  type Reply,
+  type Request,
+  type Task,
+  type WirePhoto,
+} from "./protocol.js";
+import { softmax } from "./recalibrate/temperature.js";
 import { resize } from "./resample.js";
-import { readGolden } from "./verify/golden.js";
+import { type Golden, readGolden } from "./verify/golden.js";
 import { judgeSample, type SampleProof } from "./verify/judge.js";
 
 type Progress = (value: unknown) => void;
@@ -38,15 +53,19 @@ class Holder {
       jpeg: new WasmDecoder(jpegFactory as unknown as Factory, () => compile(assets, "jpeg.wasm")),
       webp: new WasmDecoder(webpFactory as unknown as Factory, () => compile(assets, "webp.wasm")),
     };
+    // What the canary needs comes while the network is being read and compiled.
+    const golden = task.canary ? readGolden(bundle, bundle.copy(task.copy)) : null;
+    golden?.catch(() => undefined); // told below, after what is wrong with the network itself
+    decoders.jpeg.prepare();
     const network = await Network.load(bundle, task.copy);
     const holder = new Holder(bundle, network, decoders, task.threads);
-    const canary = task.canary ? await holder.canary() : null;
+    const canary = await holder.canary(await golden);
     const photos = bundle.files.map(({ path }) => path).filter((path) => /^(golden|synthetic)\/.*\/photo\./.test(path));
     const opened = { bundle: describe(bundle), canary, photos, onnxruntime: ONNXRUNTIME_VERSION, threads: task.threads };
     return [holder, opened];
   }
 
-  async classify(photo: WirePhoto, top: number): Promise<Prediction> {
+  async classify({ photo, top, temperature, frame }: Extract<Task, { do: "classify" }>): Promise<Classified> {
     const start = performance.now();
     const pixels = await this.pixels(photo);
     const decoded = performance.now();
@@ -60,7 +79,10 @@ class Holder {
       resize_ms: prepared - decoded,
       network_ms: performance.now() - prepared,
     };
-    return { ...likeliest(logits, this.bundle.info.labels, top), logits, bundle: this.bundle.id, copy: this.network.copy.name, timing };
+    const best = likeliest(logits, this.bundle.info.labels, top, temperature);
+    const prediction = { ...best, logits, temperature, bundle: this.bundle.id, copy: this.network.copy.name, timing };
+    const isWanted = frame && pixels.width * pixels.height <= FRAME_PIXELS;
+    return { prediction, frame: isWanted ? await encodePng(pixels) : null };
   }
 
   async prepare(photo: WirePhoto, preprocess: PreprocessJson | undefined): Promise<Prepared> {
@@ -84,7 +106,7 @@ class Holder {
 
   async verify(progress: Progress): Promise<Proof> {
     const start = performance.now();
-    const golden = await readGolden(this.bundle);
+    const golden = await readGolden(this.bundle, this.network.copy);
     if (golden === null) throw new InputError("the bundle has no samples, so there is nothing to prove it by");
     const samples: SampleProof[] = [];
     for (let index = 0; index < golden.samples.length; index += 1) {
@@ -92,6 +114,8 @@ class Holder {
       progress({ sample: samples.at(-1), done: samples.length, total: golden.samples.length });
     }
     const { name, version, golden: info } = this.bundle.info;
+    const judged = samples.filter(({ found }) => found !== null);
+    const most = Math.max(...judged.map(({ pytorch_max_abs_difference: far }) => far!));
     return {
       ok: samples.every(({ ok }) => ok),
       runner: "web",
@@ -102,6 +126,8 @@ class Holder {
       kind: golden.kind,
       reference: golden.reference,
       samples,
+      pytorch_max_abs_difference: judged.length > 0 ? most : null,
+      label_agreement: judged.length > 0 ? judged.filter(({ found, predicted }) => found === predicted).length / judged.length : null,
       labels_without_sample: info.labels_without_sample,
       seconds: (performance.now() - start) / 1000,
       versions: { onnxruntime_web: ONNXRUNTIME_VERSION, browser: navigator.userAgent },
@@ -124,8 +150,7 @@ class Holder {
     await this.network.release();
   }
 
-  private async canary(): Promise<Canary | null> {
-    const golden = await readGolden(this.bundle);
+  private async canary(golden: Golden | null): Promise<Canary | null> {
     if (golden === null) return null;
     const sample = await judgeSample(this, golden, 0);
     return { ...sample, kind: golden.kind, reference: golden.reference };
@@ -161,13 +186,16 @@ function describe({ id, info }: Bundle): BundleDescription {
   return { id, name, version, created, labels, preprocess: preprocess.json, copies, golden, license, made, size_bytes, files: files.length };
 }
 
-/** The `top` likeliest labels, equal ones in the order of the labels; softmax in double precision. */
-function likeliest(logits: Float32Array, labels: string[], top: number): Pick<Prediction, "label" | "index" | "confidence" | "top"> {
-  const most = logits.reduce((high, value) => Math.max(high, value), -Infinity);
-  const powers = Array.from(logits, (value) => Math.exp(value - most));
-  const total = powers.reduce((sum, power) => sum + power, 0);
+/** The `top` likeliest labels, equal ones in the order of the labels. */
+function likeliest(
+  logits: Float32Array,
+  labels: string[],
+  top: number,
+  temperature: number,
+): Pick<Prediction, "label" | "index" | "confidence" | "top"> {
+  const probabilities = softmax(logits, temperature);
   const order = Array.from(logits.keys()).sort((a, b) => logits[b]! - logits[a]! || a - b);
-  const best = order.slice(0, Math.max(top, 1)).map((index) => ({ label: labels[index]!, index, probability: powers[index]! / total }));
+  const best = order.slice(0, Math.max(top, 1)).map((index) => ({ label: labels[index]!, index, probability: probabilities[index]! }));
   const first = best[0];
   if (first === undefined) throw new BundleInvalid("a network without labels");
   return { label: first.label, index: first.index, confidence: first.probability, top: best };
@@ -182,7 +210,7 @@ async function perform(task: Task, progress: Progress): Promise<unknown> {
     return description;
   }
   if (holder === null) throw new InputError("no bundle is open");
-  if (task.do === "classify") return holder.classify(task.photo, task.top);
+  if (task.do === "classify") return holder.classify(task);
   if (task.do === "prepare") return holder.prepare(task.photo, task.preprocess);
   if (task.do === "logits") return holder.logits(task.tensor);
   if (task.do === "verify") return holder.verify(progress);

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a network's weights: FILE, none, or a name (default: the library's); may be repeated",
     )
     parser.add_argument("--only", action="append", default=[], metavar="MODEL", help="this network alone")
+    parser.add_argument(
+        "--labels",
+        metavar="LABELS",
+        help="of a recipe's checkpoints: a,b,c, a file, or labels_mapping.json (default: the recipe's)",
+    )
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each whole network")
     parser.add_argument("--head-epochs", type=int, metavar="N", help="epochs of each head alone, before")
     parser.add_argument(
@@ -50,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry the recipe out; the exit code."""
     train.need_torch()
     from samesight.artefacts import RecipeOptions, run_recipe
+    from samesight.data.labels import read_labels
     from samesight.progress import say
     from samesight.recipes import read_recipe
 
@@ -60,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         photo_options=photo_options(args),
         weights=weights,
         only=tuple(args.only),
+        labels=None if args.labels is None else read_labels(args.labels),
         epochs=args.epochs,
         head_epochs=args.head_epochs,
         offline=args.offline,

@@ -2,14 +2,17 @@
 
   samesight web BUNDLE --out SITE      a folder for any static host: no CDN, no server, no call home
   samesight web BUNDLE --serve         the same on this machine, to look at
+  samesight web small --out SITE --recalibrate https://example.org/classify?model=large
 
-Photos never leave the visitor's device. Golden photos that may not be published stay here: the page then
-carries drawn pictures to check browsers by (docs/browser.md).
+Photos never leave the visitor's device, but with --recalibrate, and then only pictures of the camera, where
+the visitor allows it. Golden photos that may not be published stay here: the page then carries drawn pictures
+to check browsers by (docs/browser.md).
 
 Exit code: 0 the site is there, 2 it could not be written.
 
 With --json, one object: "folder", "id", "bundle" (the id of the bundle in it), "original" (whether that is
-the bundle as it was), "samples" ("golden" or "synthetic"), "size_bytes"; with --serve also "url"."""
+the bundle as it was), "samples" ("golden" or "synthetic"), "size_bytes", "recalibrate" (the larger model's
+address, or null); with --serve also "url"."""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samesight.errors import InputError
+from samesight.numberoptions import seconds
+from samesight.web.policy import EVERY_S
 
 if TYPE_CHECKING:
     from samesight.web.site import Site
@@ -39,22 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", type=Path, metavar="KEY.pub", help="refuse a bundle not signed by this key"
     )
+    parser.add_argument(
+        "--recalibrate",
+        metavar="URL",
+        help="let visitors compare it with a larger bundle, which `samesight serve --cors` answers there",
+    )
+    parser.add_argument(
+        "--recalibrate-every",
+        type=seconds(86400),
+        default=EVERY_S,
+        metavar="S",
+        help="seconds between two pictures (default: %(default)g)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the site, and serve it if asked; the exit code."""
     from samesight.bundle import open_bundle
+    from samesight.web.policy import Recalibrate
     from samesight.web.site import write_site
 
     if args.out is None and not args.serve:
         raise InputError("nothing is asked for", expected="--out SITE, --serve, or both")
+    larger = None
+    if args.recalibrate is not None:
+        larger = Recalibrate.parse(args.recalibrate, args.recalibrate_every)
     bundle = open_bundle(args.bundle, trust=args.trust)
     if args.out is not None:
-        site = write_site(bundle, args.out, replace=args.replace)
+        site = write_site(bundle, args.out, replace=args.replace, recalibrate=larger)
         return _serve(args, site) if args.serve else _tell(args, site)
     with tempfile.TemporaryDirectory(prefix="samesight-web-") as folder:
-        return _serve(args, write_site(bundle, Path(folder) / "site"))
+        return _serve(args, write_site(bundle, Path(folder) / "site", recalibrate=larger))
 
 
 def _tell(args: argparse.Namespace, site: Site) -> int:

@@ -14,6 +14,7 @@ from samesight.bundle import Bundle
 from samesight.report.charts import Difference, difference_chart
 from samesight.report.figures import mebibytes, number, percent, scientific
 from samesight.report.markup import Markup, figure, join, notice, section, short, table, tag, text
+from samesight.report.places import places_part
 from samesight.report.sources import Sources, pick
 from samesight.verify.tolerances import tolerance_for
 
@@ -77,6 +78,7 @@ def copies_section(sources: Sources) -> Markup | None:
         ),
         table([*heads, *((head, "number") for head in heads_right)], rows, caption=caption),
         _differences(sources, bundle),
+        places_part(bundle),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from samesight.errors import InputError
-from samesight.web.site import HEADERS
+from samesight.web.policy import HEADERS, read_header_file
 
 __all__ = ["open_server"]
 
@@ -20,6 +20,7 @@ _NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 def open_server(folder: Path, port: int = 0, *, isolated: bool = True) -> ThreadingHTTPServer:
     """A server of `folder` on loopback, not yet running; port 0 takes a free one.
 
+    It sends the headers in the folder's file `_headers`, or those that any site wants where there is none.
     `isolated` False leaves out the headers that threads need, as many hosts do. Raises InputError where the
     port is taken.
     """
@@ -65,7 +66,8 @@ class _Handler(SimpleHTTPRequestHandler):
         return False
 
     def end_headers(self) -> None:
-        for name, value in HEADERS.items():
+        file = Path(self.directory) / "_headers"
+        for name, value in (read_header_file(file.read_text()) if file.is_file() else HEADERS).items():
             if self._isolated or not name.startswith("Cross-Origin-"):
                 self.send_header(name, value)
         self.send_header("Cache-Control", "no-cache")

@@ -17,24 +17,11 @@ from typing import Any
 from samesight.bundle import Bundle, open_bundle
 from samesight.errors import InputError
 from samesight.files import json_text, new_folder, sha256_bytes, sha256_file
+from samesight.web.policy import Recalibrate, header_file, headers, written_into
 from samesight.web.publish import write_publishable
 
-__all__ = ["HEADERS", "Site", "assets", "copy_bundle", "write_site"]
+__all__ = ["Site", "assets", "copy_bundle", "write_site"]
 
-# Where threads are wanted a page must be cross-origin isolated; WebAssembly must be allowed, eval must not.
-HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
-        "connect-src 'self' blob:; img-src 'self' blob:; media-src 'self' blob:; style-src 'self'; "
-        "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-}
 _LATER = ("runtime/index.js", "runtime/react.js", "runtime/THIRD_PARTY.txt")  # for other pages than this one
 
 
@@ -48,6 +35,7 @@ class Site:
     original: bool
     samples: str  # "golden", "synthetic"
     size_bytes: int
+    recalibrate: str | None  # the larger model's address
 
     def to_json(self) -> dict[str, Any]:
         """The object that `samesight web --json` prints."""
@@ -67,8 +55,12 @@ def assets() -> Path:
     return folder
 
 
-def write_site(bundle: Bundle, out: Path, *, replace: bool = False) -> Site:
+def write_site(
+    bundle: Bundle, out: Path, *, replace: bool = False, recalibrate: Recalibrate | None = None
+) -> Site:
     """Write the site of `bundle` to the folder `out`, whole or not at all.
+
+    With `recalibrate`, the page may ask that server, and no other, where its visitor allows it.
 
     A bundle whose golden photos may be published goes as it is, byte for byte. Of any other a bundle is made
     that has no photo in it. Raises InputError where there is something at `out` (with `replace`, something
@@ -85,13 +77,18 @@ def write_site(bundle: Bundle, out: Path, *, replace: bool = False) -> Site:
             copy_bundle(bundle, published)
         else:
             write_publishable(bundle, published)
-        (folder / "_headers").write_text(_header_file())
-        site_id = _write_list(folder)
+        if recalibrate is not None:
+            index = folder / "index.html"
+            index.write_text(written_into(index.read_text("utf-8"), recalibrate), "utf-8")
+        (folder / "_headers").write_text(header_file(recalibrate))
+        site_id = _write_list(folder, headers(recalibrate)["Content-Security-Policy"])
         script = folder / "service-worker.js"
         script.write_text(f'globalThis.samesightSite = "{site_id}";\n{script.read_text()}')
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         inside = open_bundle(published).id
-    return Site(out, site_id, inside, original, "golden" if original else "synthetic", size)
+    samples = "golden" if original else "synthetic"
+    address = None if recalibrate is None else recalibrate.url
+    return Site(out, site_id, inside, original, samples, size, address)
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> None:
@@ -106,8 +103,10 @@ def copy_bundle(bundle: Bundle, folder: Path) -> None:
             shutil.copyfile(bundle.folder / name, folder / name)
 
 
-def _write_list(folder: Path) -> str:
+def _write_list(folder: Path, policy: str) -> str:
     """Write site.json; the site's id, which changes with any of its files.
+
+    `policy` is what the service worker sends with each of them, also where the host does not.
 
     Listed is what the page itself needs. The bundle's other files are kept by the engine, by their hash.
     """
@@ -122,11 +121,12 @@ def _write_list(folder: Path) -> str:
     files = [{"path": name, "sha256": sha256_file(folder / name)} for name in names]
     script = sha256_file(folder / "service-worker.js")
     site_id = sha256_bytes("".join([script, *(f"{one['path']} {one['sha256']}\n" for one in files)]).encode())
-    record = {"format": "samesight-site", "format_version": 1, "id": site_id[:16], "files": files}
+    record = {
+        "format": "samesight-site",
+        "format_version": 1,
+        "id": site_id[:16],
+        "policy": policy,
+        "files": files,
+    }
     (folder / "site.json").write_text(json_text(record), encoding="utf-8")
     return site_id[:16]
-
-
-def _header_file() -> str:
-    lines = "".join(f"  {name}: {value}\n" for name, value in HEADERS.items())
-    return f"/*\n{lines}"

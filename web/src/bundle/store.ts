@@ -128,7 +128,8 @@ function address(kind: "sha256" | "bundle", name: string): string {
   return new URL(`/.samesight/${kind}/${name}`, location.origin).href;
 }
 
-async function readAtMost(stream: ReadableStream<Uint8Array>, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+/** The first `limit` bytes of a stream, or all of it. */
+export async function readAtMost(stream: ReadableStream<Uint8Array>, limit: number): Promise<Uint8Array<ArrayBuffer>> {
   const pieces: Uint8Array[] = [];
   let length = 0;
   const reader = stream.getReader();

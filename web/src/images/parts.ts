@@ -291,7 +291,8 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, start) => {
 });
 
 /** CRC-32 of data[start:end], as PNG has it. */
-function crc32(data: Uint8Array, start: number, end: number): number {
+/** The checksum of `data` from `start` to `end`, as PNG has it. */
+export function crc32(data: Uint8Array, start: number, end: number): number {
   let crc = 0xffffffff;
   for (let place = start; place < end; place += 1) {
     crc = CRC_TABLE[(crc ^ data[place]!) & 0xff]! ^ (crc >>> 8);

@@ -50,9 +50,15 @@ export class WasmDecoder {
     return image;
   }
 
-  private async make(): Promise<EmscriptenModule> {
+  /** Begin to compile: it will be needed. */
+  prepare(): void {
     this.compiled ??= this.compile();
-    const module = await this.compiled;
+    this.compiled.catch(() => (this.compiled = null)); // it is tried again, and told, where it is needed
+  }
+
+  private async make(): Promise<EmscriptenModule> {
+    this.prepare();
+    const module = await this.compiled!;
     const keep = (words: string): void => void this.words.push(words);
     return this.factory({
       noInitialRun: true,

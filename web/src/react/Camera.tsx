@@ -54,7 +54,10 @@ export function Camera({ engine, top, onStop }: CameraProps): ReactElement {
   );
 }
 
-/** Classify frame after frame until `signal`, each as soon as the one before is answered. */
+/**
+ * Classify frame after frame until `signal`, each as soon as the one before the last is answered: while one is in the
+ * network, the next one's pixels are on their way.
+ */
 async function film(
   video: HTMLVideoElement,
   engine: LocalInferenceEngine,
@@ -71,10 +74,10 @@ async function film(
   video.srcObject = stream;
   await video.play();
   const times: number[] = [];
-  while (!signal.aborted) {
-    await nextFrame(video);
+  const answer = async (): Promise<void> => {
     try {
       const prediction = await engine.classify(video, { top, live: true, signal });
+      if (signal.aborted) return;
       times.push(performance.now());
       if (times.length > WINDOW) times.shift();
       const elapsed = times.at(-1)! - times[0]!;
@@ -82,7 +85,16 @@ async function film(
     } catch (reason) {
       if (!(reason instanceof StaleError)) throw reason;
     }
+  };
+  let last: Promise<void> | null = null;
+  while (!signal.aborted) {
+    await nextFrame(video);
+    const next = answer();
+    next.catch(() => undefined); // told when it is waited for
+    await last;
+    last = next;
   }
+  await last;
 }
 
 /** Resolves when the video has a new picture, or at the next repaint where the browser cannot say. */

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 
 import {
   type ClassifyOptions,
@@ -25,16 +25,18 @@ const LOADING: ClassifierState = { status: "loading", engine: null, error: null 
 /**
  * The engine of the bundle below `bundle`: loaded when the component appears, disposed of when it goes.
  *
- * Another `bundle` or other `options` (by value) load another engine.
+ * Another `bundle` or other `options` (by value) load another engine; functions among them are taken as they are now.
  */
 export function useClassifier(bundle: string, options: LoadOptions = {}): UseClassifier {
   const [state, setState] = useState<ClassifierState>(LOADING);
   const key = JSON.stringify({ ...options, assets: options.assets?.toString() });
+  const now = useRef(options);
+  now.current = options;
   useEffect(() => {
     let isGone = false;
     let engine: LocalInferenceEngine | null = null;
     setState(LOADING);
-    LocalInferenceEngine.load(bundle, JSON.parse(key) as LoadOptions).then(
+    LocalInferenceEngine.load(bundle, withFunctions(JSON.parse(key) as LoadOptions, now)).then(
       (loaded) => {
         engine = loaded;
         if (isGone) void loaded.dispose();
@@ -59,4 +61,15 @@ export function useClassifier(bundle: string, options: LoadOptions = {}): UseCla
     [engine],
   );
   return useMemo(() => ({ ...state, classify }), [state, classify]);
+}
+
+/** The options that JSON has kept, with the functions that the component has at any time. */
+function withFunctions(options: LoadOptions, now: { current: LoadOptions }): LoadOptions {
+  if (options.recalibrate === undefined) return options;
+  const consent = (): boolean => {
+    const asked = now.current.recalibrate?.consent;
+    return typeof asked === "function" ? asked() : asked === true;
+  };
+  const onChange: NonNullable<LoadOptions["recalibrate"]>["onChange"] = (state) => now.current.recalibrate?.onChange?.(state);
+  return { ...options, recalibrate: { ...options.recalibrate, consent, onChange } };
 }

@@ -1,10 +1,12 @@
 /** Golden samples: photos with what every stage must make of them, as the bundle carries them. */
 
+import type { Copy } from "../bundle/format.js";
 import type { Bundle } from "../bundle/open.js";
 import { choice, each, number, parse, table, type Table, text, whole } from "../bundle/strictjson.js";
 import { BundleInvalid } from "../errors.js";
 import { MAX_PIXELS } from "../images/decode.js";
 import { Preprocess } from "../preprocess.js";
+import { isByOwnRecord, judgeRecord } from "./record.js";
 
 /** One photo and what each stage must make of it; fields are named as in golden.json (spec/bundle.md). */
 export interface Sample {
@@ -23,16 +25,22 @@ export interface Sample {
 }
 
 /**
- * The samples of a bundle. "golden" ones are real photos with PyTorch's logits; where those may not be published,
- * "synthetic" ones are pictures that were drawn, with the logits that ONNX Runtime gave when the site was written.
+ * The samples of a bundle, for one copy. "golden" ones are real photos with PyTorch's logits; where those may not be
+ * published, "synthetic" ones are pictures that were drawn, with the logits that ONNX Runtime gave when the site was
+ * written.
  */
 export interface Golden {
   kind: "golden" | "synthetic";
+  /** Whose answer the copy must give, in words. */
   reference: string;
   preprocess: Preprocess;
   samples: readonly Sample[];
-  /** The reference's logits, one Float32Array a sample. */
+  /** PyTorch's logits, or what stands for them; one Float32Array a sample. */
   logits: readonly Float32Array[];
+  /** What the copy must give: the same, or of an int8 copy its own logits as they were recorded. */
+  expected: readonly Float32Array[];
+  /** What is wrong with the record itself, a sample a place. */
+  faults: readonly (string | null)[];
 }
 
 const KINDS = {
@@ -45,17 +53,17 @@ const SAMPLE_KEYS = [
   ...["decoded_sha256", "resized_sha256", "tensor_sha256", "margin", "source_sha256"],
 ];
 
-/** The samples that `bundle` carries, golden ones before synthetic ones; null where it carries none. */
-export async function readGolden(bundle: Bundle): Promise<Golden | null> {
+/** The samples that `bundle` carries for `copy`, golden ones before synthetic ones; null where it carries none. */
+export async function readGolden(bundle: Bundle, copy: Copy): Promise<Golden | null> {
   for (const kind of ["golden", "synthetic"] as const) {
     if (!bundle.has(KINDS[kind].path)) continue;
-    const found = await read(bundle, kind);
+    const found = await read(bundle, copy, kind);
     if (found.samples.length > 0) return found;
   }
   return null;
 }
 
-async function read(bundle: Bundle, kind: Golden["kind"]): Promise<Golden> {
+async function read(bundle: Bundle, copy: Copy, kind: Golden["kind"]): Promise<Golden> {
   const { path, format, row } = KINDS[kind];
   const record = table(parse(await bundle.read(path), path), path, kind === "golden" ? KEYS : [...KEYS, "reference"]);
   choice(record["format"], `${path} format`, [format]);
@@ -67,15 +75,24 @@ async function read(bundle: Bundle, kind: Golden["kind"]): Promise<Golden> {
   }
   if (kind === "golden") choice(samples.length, `${path} number of samples`, [bundle.info.golden.samples]);
   const rows = each(record["logits"], `${path} logits`, (one, where) => table(one, where, ["copy", "file"]), { high: 100 });
-  const reference = rows.find((one) => one["copy"] === row);
-  if (reference === undefined) throw new BundleInvalid("the recorded logits are not complete", { where: path, expected: row });
-  return {
+  const recorded = async (name: string): Promise<Float32Array[]> => {
+    const found = rows.find((one) => one["copy"] === name);
+    if (found === undefined) throw new BundleInvalid("the recorded logits are not complete", { where: path, expected: name });
+    return readLogits(bundle, listed(bundle, found["file"], `${path} logits`), samples.length, classes);
+  };
+  const reference = kind === "golden" ? "PyTorch" : text(record["reference"], `${path} reference`, 200);
+  const isOwn = isByOwnRecord(copy);
+  const [logits, own] = await Promise.all([recorded(row), isOwn ? recorded(copy.name) : null]);
+  const golden: Golden = {
     kind,
-    reference: kind === "golden" ? "PyTorch" : text(record["reference"], `${path} reference`, 200),
+    reference: isOwn ? `the ${copy.name} copy in ONNX Runtime` : reference,
     preprocess: Preprocess.fromJson(record["preprocess"], `${path} preprocess`),
     samples,
-    logits: await readLogits(bundle, listed(bundle, reference["file"], `${path} logits`), samples.length, classes),
+    logits,
+    expected: own ?? logits,
+    faults: [],
   };
+  return { ...golden, faults: judgeRecord(golden, copy) };
 }
 
 function readSample(bundle: Bundle, value: unknown, where: string): Sample {
