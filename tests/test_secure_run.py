@@ -20,21 +20,12 @@ from tiny_bundle import make_bundle, make_weights, write_photos
 
 from samesight.bundle import Bundle
 from samesight.cli import main
-from samesight.errors import InputError, PartyError
+from samesight.errors import PartyError
 from samesight.runtime import load
 from samesight.secure import local
-from samesight.secure.environment import find_python
 from samesight.secure.protocols import PROTOCOLS
 from samesight.secure.prove import golden_tensors
 from samesight.verify.golden import REFERENCE, read_golden
-
-
-@pytest.fixture(scope="module")
-def python() -> Path:
-    try:
-        return find_python()
-    except InputError as error:
-        pytest.skip(f"{error.what}: {error.fix}")
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +36,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.mark.row("X3")
-def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, python: Path) -> None:
+def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, engine: Path) -> None:
     tensors = np.stack(list(golden_tensors(tiny)))
     expected = read_golden(tiny).logits[REFERENCE]
-    with local.local_session(tiny, PROTOCOLS["aby3"], python, batch=4, logits=True) as session:
+    with local.local_session(tiny, PROTOCOLS["aby3"], engine, batch=4, logits=True) as session:
         answer = session.answer(tensors[:3])
         assert answer.logits is not None
         assert np.abs(answer.logits - expected[:3]).max() < 1e-3
@@ -60,7 +51,7 @@ def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, python: Path) -> 
 
 @pytest.mark.row("X3")
 def test_a_party_that_dies_ends_the_run_for_all(
-    tiny: Bundle, python: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Bundle, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
@@ -75,7 +66,7 @@ def test_a_party_that_dies_ends_the_run_for_all(
     begun = 0.0
     with (
         pytest.raises(PartyError, match="helper"),
-        local.local_session(tiny, PROTOCOLS["aby3"], python) as session,
+        local.local_session(tiny, PROTOCOLS["aby3"], engine) as session,
     ):
         session.answer(next(golden_tensors(tiny))[None])
         os.kill(started[1].pid, signal.SIGKILL)
@@ -90,11 +81,12 @@ def test_a_party_that_dies_ends_the_run_for_all(
 @pytest.mark.row("X3")
 @pytest.mark.parametrize("name", ["aby3", "cheetah"])
 def test_the_run_command(
-    tiny: Bundle, python: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Bundle, engine: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(tiny.read(read_golden(tiny).samples[0].resized))
-    assert main(["secure", "run", str(tiny.folder), str(photo), "--protocol", name, "--json"]) == 0
+    words = ["secure", "run", str(tiny.folder), str(photo), "--protocol", name, "--python", str(engine)]
+    assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["photos"][0]["label"] == load(tiny).classify(photo).label
     assert found["photos"][0]["logits"] is None  # the label alone is revealed
@@ -103,7 +95,7 @@ def test_the_run_command(
 
 @pytest.mark.slow
 @pytest.mark.row("X3")
-def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -> None:
+def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -> None:
     from samesight.secure.certificates import make_certificates
     from samesight.secure.ledger import Ledger
     from samesight.secure.party import ImageSession, Place, serve_helper, serve_model
@@ -116,7 +108,7 @@ def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -
 
     def place(role: str) -> Place:
         tls = Tls(made / f"{role}.pem", made / f"{role}.key", made / "ca.pem")
-        return Place(PROTOCOLS["aby3"], peers, python, tls)
+        return Place(PROTOCOLS["aby3"], peers, engine, tls)
 
     served = served_from(tiny, ledger=Ledger(tiny.id, limit=1))
     done: list[int] = []

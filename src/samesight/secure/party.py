@@ -26,6 +26,7 @@ from samesight.bundle import Bundle
 from samesight.errors import InputError, PartyError, SamesightError
 from samesight.preprocess import Preprocess
 from samesight.progress import say
+from samesight.runner import cpus
 from samesight.secure import wire
 from samesight.secure.graph import Graph
 from samesight.secure.ledger import Ledger
@@ -60,6 +61,12 @@ class Place:
         """Where the model's party takes the others' signing in."""
         model = self.peers["model"]
         return Address(model.host, model.port + 1)
+
+    @property
+    def threads(self) -> int:
+        """How many threads an engine takes: this machine's cores, shared by the parties that are on it."""
+        here = sum(wire.is_loopback(address.host) for address in self.peers.values())
+        return max(1, cpus() // max(1, here))
 
     def link_order(self, role: str, session: str) -> dict[str, Any]:
         """The order by which an engine connects with the others."""
@@ -122,7 +129,7 @@ class Answer:
 
 @contextmanager
 def _engine(place: Place, inbox: Inbox) -> Iterator[EngineProcess]:
-    engine = EngineProcess(place.python)
+    engine = EngineProcess(place.python, place.threads)
     inbox.watch(engine.name, engine.receive)
     try:
         yield engine
