@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -93,6 +95,31 @@ def test_the_run_command(
     assert found["trust"].startswith("semi-honest")
 
 
+def _is_let_in(port: int, certificate: Path | None, authority: Path) -> bool:
+    """Whether whoever listens there answers a request over TLS, from one who shows this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(authority)
+    if certificate is not None:
+        context.load_cert_chain(certificate.with_suffix(".pem"), certificate.with_suffix(".key"))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as stream,
+            context.wrap_socket(stream) as secured,
+        ):
+            secured.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return _answer_of(secured).startswith(b"HTTP")
+    except (ssl.SSLError, OSError):
+        return False
+
+
+def _answer_of(stream: socket.socket) -> bytes:
+    try:
+        return stream.recv(4096)
+    except OSError:
+        return b""
+
+
 @pytest.mark.slow
 @pytest.mark.row("X3")
 def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -> None:
@@ -123,6 +150,16 @@ def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -
     with ImageSession(place("image")) as session:
         assert session.answer(tensors[:1]).labels.tolist() == expected[:1].tolist()
         assert session.offer.left == 1
+        strangers = tmp_path / "strangers"
+        make_certificates(strangers)
+        for port in {peers["model"].port, peers["helper"].port}:  # where the engines talk to one another
+            assert _is_let_in(port, made / "image", made / "ca.pem")
+            assert not _is_let_in(port, strangers / "image", made / "ca.pem"), "another authority's"
+            assert not _is_let_in(port, None, made / "ca.pem"), "no certificate"
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                plain.settimeout(10)
+                assert not _answer_of(plain).startswith(b"HTTP"), "a plain connection"
     with (
         pytest.raises(PartyError, match=r"stopped|went away") as caught,
         ImageSession(place("image")) as session,
