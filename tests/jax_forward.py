@@ -1,4 +1,4 @@
-"""Networks in JAX, in the clear, for tests that have no JAX: run by the engine's Python, asked through its pipes.
+"""Networks in JAX, in the clear, for tests without JAX: run by the engine's Python, asked through its pipes.
 
 Each frame of stdin has a graph and, in one row, the image and the weights; each of stdout the logits.
 """

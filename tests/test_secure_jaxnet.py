@@ -1,4 +1,4 @@
-"""The network in JAX against ONNX Runtime: every operator on random shapes and attributes. Needs the engine."""
+"""The network in JAX against ONNX Runtime: each operator on random shapes and attributes. Needs jax."""
 
 from __future__ import annotations
 
