@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--for",
         dest="purpose",
         choices=("secure",),
-        help="secure: activations and pooling that are cheap under encryption (ReLU, averages), kept in the run",
+        help="secure: ReLU and average pooling throughout, which are cheap under encryption",
     )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     _add_learning(parser.add_argument_group("how it learns"))

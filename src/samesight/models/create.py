@@ -76,9 +76,9 @@ def create(
     """An untrained network with `classes` outputs; None: as many as it has when nothing is said.
 
     `model`: a torchvision classifier's name, `timm/NAME`, one that ships with Samesight, or
-    `path/to/file.py:Name`. `options` are words for its constructor, and `for=secure` (purpose.py). `size` is the (width, height) of the
-    pictures, for the networks that are made for one size, where `options` do not give it: `pruned_resnet`,
-    `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
+    `path/to/file.py:Name`. `options` are words for its constructor, and `for=secure` (purpose.py). `size` is
+    the (width, height) of the pictures, for the networks that are made for one size, where `options` do not
+    give it: `pruned_resnet`, `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
     """
     if classes is not None and classes < 1:
         raise InputError("a network needs at least one class", found=classes)

@@ -1,7 +1,7 @@
 """A network made fit for a purpose: the option `for=secure` of any network, `--for secure` in training.
 
-Under encryption sums cost nothing, products little and comparisons most. A ReLU is one comparison, a ReLU6 two,
-a maximum of 3 × 3 about five a number, and a smooth activation has no exact form at all. The weights are
+Under encryption sums cost nothing, products little and comparisons most. A ReLU is one comparison a number, a
+ReLU6 two, a maximum of 3 × 3 about five, and a smooth activation has no exact form at all. The weights are
 those of the network as it was, so it has to learn again: docs/secure.md tells what that costs.
 """
 
