@@ -26,8 +26,11 @@ import samesight
 from samesight.bundle import Bundle
 from samesight.secure import party
 from samesight.secure.graph import Graph
+from samesight.secure.helperparty import serve_helper
+from samesight.secure.imageparty import ImageSession
 from samesight.secure.local import _free_places
-from samesight.secure.party import ImageSession, Place, serve_helper, serve_model
+from samesight.secure.modelparty import serve_model
+from samesight.secure.party import Place
 from samesight.secure.process import EngineProcess
 from samesight.secure.protocols import PROTOCOLS
 from samesight.secure.prove import golden_tensors

@@ -124,8 +124,11 @@ def _answer_of(stream: socket.socket) -> bytes:
 @pytest.mark.row("X3")
 def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -> None:
     from samesight.secure.certificates import make_certificates
+    from samesight.secure.helperparty import serve_helper
+    from samesight.secure.imageparty import ImageSession
     from samesight.secure.ledger import Ledger
-    from samesight.secure.party import ImageSession, Place, serve_helper, serve_model
+    from samesight.secure.modelparty import serve_model
+    from samesight.secure.party import Place
     from samesight.secure.served import served_from
     from samesight.secure.wire import Tls
 
@@ -153,7 +156,7 @@ def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -
         strangers = tmp_path / "strangers"
         make_certificates(strangers)
         for port in {peers["model"].port, peers["helper"].port}:  # where the engines talk to one another
-            assert _is_let_in(port, made / "image", made / "ca.pem")
+            assert _is_let_in(port, made / "image", made / "ca.pem"), "one of the parties"
             assert not _is_let_in(port, strangers / "image", made / "ca.pem"), "another authority's"
             assert not _is_let_in(port, None, made / "ca.pem"), "no certificate"
             with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:

@@ -423,7 +423,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _party(args: argparse.Namespace) -> int:
     from samesight.secure.environment import find_python
-    from samesight.secure.party import Place, serve_helper
+    from samesight.secure.helperparty import serve_helper
+    from samesight.secure.party import Place
     from samesight.secure.protocols import protocol
     from samesight.secure.wire import read_peers
 
@@ -457,7 +458,7 @@ def _tls(args: argparse.Namespace) -> Any:
 
 
 def _image_party(args: argparse.Namespace, place: Any) -> int:
-    from samesight.secure.party import ImageSession
+    from samesight.secure.imageparty import ImageSession
     from samesight.secure.result import print_run, run_photos
 
     if not args.photos:
@@ -472,7 +473,7 @@ def _model_party(args: argparse.Namespace, place: Any) -> int:
     from samesight.bundle import open_bundle
     from samesight.progress import say
     from samesight.secure.ledger import Ledger
-    from samesight.secure.party import serve_model
+    from samesight.secure.modelparty import serve_model
     from samesight.secure.served import served_from
 
     if args.bundle is None:
