@@ -70,12 +70,18 @@ def session(bundle: Path, photos: list[Path], protocol: str, link: str, batch: i
             words += ["--bundle", str(bundle), "--reveal", "logits"]
         command = [sys.executable, "-m", "samesight", "secure", "party", *words]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-    said = dict(zip(roles, [process.communicate()[0] for process in started], strict=True))
+    image = started[roles.index("image")]
+    said = image.communicate()[0]
+    for process in started:
+        if process is not image:
+            if image.returncode:
+                process.terminate()
+            process.communicate()
     if network is not None:
         network.close()
-    if any(process.returncode for process in started):
+    if image.returncode:
         raise SystemExit(f"failed: {bundle} {protocol} {link}")
-    found: dict[str, Any] = json.loads(said["image"])
+    found: dict[str, Any] = json.loads(said)
     return found
 
 

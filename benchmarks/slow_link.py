@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
 CHUNK = 1 << 16
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,24 @@ def _take(server: socket.socket, target: int, out: Line, back: Line) -> None:
     with suppress(OSError):
         while True:
             near = server.accept()[0]
-            try:
-                far = socket.create_connection((LOOPBACK, target))
-            except OSError:  # not there yet: whoever asked asks again
-                near.close()
-                continue
+            far = _connected(target)
             for source, sink, line in ((near, far, out), (far, near, back)):
                 sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 waiting: queue.Queue[tuple[float, bytes]] = queue.Queue()
                 threading.Thread(target=_read, args=(source, waiting, line), daemon=True).start()
                 threading.Thread(target=_write, args=(waiting, sink), daemon=True).start()
+
+
+def _connected(port: int) -> socket.socket:
+    """A connection to `port`, as soon as somebody listens there."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return socket.create_connection((LOOPBACK, port))
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _read(source: socket.socket, waiting: queue.Queue[tuple[float, bytes]], line: Line) -> None:

@@ -64,8 +64,8 @@ def test_a_purpose_that_there_is_not() -> None:
 def test_the_run_and_the_bundle_keep_it(digits: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     run = tmp_path / "run"
-    words = ["train", str(digits), "--model", "resnet18", "--weights", "none", "--resize", "32x32"]
-    assert main([*words, "--epochs", "1", "--for", "secure", "--out", str(run)]) == 0
+    words = ["train", str(digits), "--model", "small", "--epochs", "1", "--out", str(run)]
+    assert main([*words, "--for", "secure"]) == 0
     assert json.loads((run / "run.json").read_text())["model_options"] == {"for": "secure"}
     assert main(["export", str(run), "--out", str(tmp_path / "bundle"), "--copies", "fp32"]) == 0
     bundle = open_bundle(tmp_path / "bundle")

@@ -188,12 +188,15 @@ def test_what_passes_shows_neither_image_nor_weights_and_one_party_learns_the_an
 
     served = served_from(tiny, reveal_logits=True)
     model, helper = place("model"), place("helper")
+    ready = threading.Event()
+    more = {"sessions": 1, "ready": ready.set}
     threads = [
-        threading.Thread(target=serve_model, args=(served, model), kwargs={"sessions": 1}, name="model"),
+        threading.Thread(target=serve_model, args=(served, model), kwargs=more, name="model"),
         threading.Thread(target=serve_helper, args=(helper,), kwargs={"sessions": 1}, name="helper"),
     ]
     for thread in threads:
         thread.start()
+        assert ready.wait(60)
     monkeypatch.setattr(threading.current_thread(), "name", "image")
     image = next(golden_tensors(tiny))
     expected = read_golden(tiny).logits[REFERENCE][0]
