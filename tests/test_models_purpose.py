@@ -69,7 +69,7 @@ def test_the_run_and_the_bundle_keep_it(digits: Path, tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text())["model_options"] == {"for": "secure"}
     assert main(["export", str(run), "--out", str(tmp_path / "bundle"), "--copies", "fp32"]) == 0
     bundle = open_bundle(tmp_path / "bundle")
-    assert bundle.made["model_options"] == {"for": "secure"}
+    assert bundle.made["model_options"] == ["for=secure"]
     operators = {node.op_type for node in onnx.load_from_string(bundle.read("model.onnx")).graph.node}
     assert "MaxPool" not in operators
     assert "AveragePool" in operators
