@@ -85,6 +85,7 @@ class Place:
 
 @contextmanager
 def started(place: Place, inbox: Inbox) -> Iterator[EngineProcess]:
+    """A party's engine, whose answers come into `inbox`, ended afterwards."""
     engine = EngineProcess(place.python, place.threads)
     inbox.watch(engine.name, engine.receive)
     try:
@@ -94,6 +95,7 @@ def started(place: Place, inbox: Inbox) -> Iterator[EngineProcess]:
 
 
 def order_compile(engine: EngineProcess, place: Place, public: Mapping[str, Any]) -> None:
+    """Have the engine compile the public part of an offer."""
     engine.order(
         "compile",
         graph=public["graph"],
@@ -104,6 +106,7 @@ def order_compile(engine: EngineProcess, place: Place, public: Mapping[str, Any]
 
 
 def sign_in(place: Place, role: str, **more: Any) -> Channel:
+    """A connection to the model's party, which has been told who comes. Raises PartyError."""
     channel = wire.connect(place.sign_in, place.tls, place.wait_seconds)
     if place.tls is not None and channel.role != "model":
         channel.close()
@@ -143,9 +146,11 @@ FIGURES = ("sent_bytes", "received_bytes", "messages", "memory_kib")
 
 
 def figures_of(message: Message) -> dict[str, int]:
+    """What a party's run took, by its own count. Raises PartyError where it does not fit."""
     return {name: wire.field(message, name, int, 1 << 50) for name in FIGURES}
 
 
 def one_line(error: SamesightError) -> str:
+    """What went wrong, short enough for a message."""
     parts = [error.what, *(str(fact) for fact in (error.found,) if fact is not None)]
     return "; ".join(" ".join(part.split()) for part in parts)[:400]
