@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv is to trust whom the system trusts, as pip and git do
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo web browser test test-all check lint format rows figures lock clean
+.PHONY: help setup demo web browser engine test test-all check lint format rows figures lock clean
 
 help:
 	@echo "make setup     a virtual environment in .venv with everything (about 6 GB: PyTorch)"
@@ -45,10 +45,13 @@ $(WEB): web/node_modules/.package-lock.json web/build.mjs web/tsconfig.json $(sh
 browser: # for the tests in a real browser: a Chromium, Debian's where there is none
 	sh tests/setup_browser.sh
 
-test: setup browser
+engine: setup # for the tests of real secure runs: an environment of its own (0.9 GB), where Python is 3.11
+	$(BIN)/python tests/secure_engine.py
+
+test: setup browser engine
 	$(BIN)/python -m pytest -n 2 --durations=5
 
-test-all: setup browser
+test-all: setup browser engine
 	sh tests/setup_browser.sh firefox-esr
 	$(BIN)/python -m pytest -m "" --durations=20
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samesight.errors import InputError
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -76,6 +78,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what tests unpack out of the user's cache."""
     monkeypatch.setenv("SAMESIGHT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Path:
+    """The Python that has the secure engine; the test is skipped where there is none."""
+    import secure_engine
+
+    try:
+        return secure_engine.find()
+    except InputError as error:
+        pytest.skip(" ".join(f"{error.what}: {error.found or error.fix}".split()))
 
 
 @pytest.fixture(scope="session")

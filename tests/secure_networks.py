@@ -19,7 +19,7 @@ def model(
     tensors: dict[str, np.ndarray],
     *,
     shape: tuple[int | str, ...] = ("batch", 3, 12, 12),
-    classes: int = 3,
+    classes: int | str = 3,
     opset: int = 17,
 ) -> bytes:
     """An ONNX file of one input and one output, from (operator, inputs, output, attributes)."""

@@ -40,8 +40,11 @@ def weights(model: str, folder: Path) -> str:
 
 
 @pytest.mark.row("T1", "X2", "M3")
-def test_cifar10_mpc(few: Path, tmp_path: Path) -> None:
+def test_cifar10_mpc(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The files under the names that its authors' programs look for, and their table."""
+    monkeypatch.delenv("SAMESIGHT_SECURE_PYTHON", raising=False)
     out = tmp_path / "out"
     recipe = str(ROOT / "recipes/cifar10-mpc.toml")
     assert main(["run", recipe, "--photos", str(few), "--epochs", "1", "--out", str(out)]) in (0, 1)
@@ -63,6 +66,45 @@ def test_cifar10_mpc(few: Path, tmp_path: Path) -> None:
         ("resnet18", "as trained", "3"),
     ]
     assert float(rows[0]["accuracy"]) == open_run(out / name).results["test_accuracy"]
+    files = out / "info_of_model_for_inference_txt_format" / "PrunedResnetData"
+    assert (files / "all_parameters/new_gamma/P0-bn_layer_1_new_gamma.txt").is_file()
+    assert {path.name for path in (files / "Inputs").iterdir()} == {f"Execution_{n}" for n in range(3)}
+    assert len(list((out / "inference/test_images").iterdir())) == 3
+    said = capsys.readouterr().err
+    assert f"left out: secure runs of {name}: the secure engine is not installed" in said
+
+
+@pytest.mark.slow
+@pytest.mark.row("X3")
+def test_cifar10_mpc_under_encryption(
+    few: Path, tmp_path: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three photos in the clear, by three parties and by two: the same labels, and logits near."""
+    monkeypatch.setenv("SAMESIGHT_SECURE_PYTHON", str(engine))
+    out = tmp_path / "out"
+    words = ["run", "cifar10-mpc", "--photos", str(few), "--epochs", "2", "--out", str(out)]
+    assert main([*words, "--only", "pruned_resnet"]) == 0
+    log = json.loads((out / "inference/secure_inference.json").read_text())
+    assert [run["protocol"] for run in log["runs"]] == ["aby3", "cheetah"]
+    for run in log["runs"]:
+        assert run["ok"]
+        assert len(run["photos"]) == 3
+        assert all(row["difference"] <= run["allowed"] for row in run["photos"])
+    text = (out / "inference/secure_inference.txt").read_text()
+    assert text.count("as without encryption") == 6
+
+
+@pytest.mark.slow
+@pytest.mark.row("X3")
+def test_pain_goes_on_under_encryption(
+    few: Path, tmp_path: Path, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMESIGHT_SECURE_PYTHON", str(engine))
+    out = tmp_path / "out"
+    words = ["run", "pain", "--photos", str(few), "--rehearse", "--out", str(out), "--only", "squeezenet1_1"]
+    assert main([*words, "--weights", weights("squeezenet1_1", tmp_path)]) in (0, 1)
+    log = json.loads((out / "phase2_secure_sample_inference.json").read_text())
+    assert [(run["network"], len(run["photos"])) for run in log["runs"]] == [("sqnet", 1)]
 
 
 @pytest.mark.row("D1", "T1")

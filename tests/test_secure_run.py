@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -20,21 +22,12 @@ from tiny_bundle import make_bundle, make_weights, write_photos
 
 from samesight.bundle import Bundle
 from samesight.cli import main
-from samesight.errors import InputError, PartyError
+from samesight.errors import PartyError
 from samesight.runtime import load
 from samesight.secure import local
-from samesight.secure.environment import find_python
 from samesight.secure.protocols import PROTOCOLS
 from samesight.secure.prove import golden_tensors
 from samesight.verify.golden import REFERENCE, read_golden
-
-
-@pytest.fixture(scope="module")
-def python() -> Path:
-    try:
-        return find_python()
-    except InputError as error:
-        pytest.skip(f"{error.what}: {error.fix}")
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +38,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.mark.row("X3")
-def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, python: Path) -> None:
+def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, engine: Path) -> None:
     tensors = np.stack(list(golden_tensors(tiny)))
     expected = read_golden(tiny).logits[REFERENCE]
-    with local.local_session(tiny, PROTOCOLS["aby3"], python, batch=4, logits=True) as session:
+    with local.local_session(tiny, PROTOCOLS["aby3"], engine, batch=4, logits=True) as session:
         answer = session.answer(tensors[:3])
         assert answer.logits is not None
         assert np.abs(answer.logits - expected[:3]).max() < 1e-3
@@ -60,7 +53,7 @@ def test_a_run_gives_the_plain_labels_and_logits(tiny: Bundle, python: Path) -> 
 
 @pytest.mark.row("X3")
 def test_a_party_that_dies_ends_the_run_for_all(
-    tiny: Bundle, python: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Bundle, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
@@ -75,7 +68,7 @@ def test_a_party_that_dies_ends_the_run_for_all(
     begun = 0.0
     with (
         pytest.raises(PartyError, match="helper"),
-        local.local_session(tiny, PROTOCOLS["aby3"], python) as session,
+        local.local_session(tiny, PROTOCOLS["aby3"], engine) as session,
     ):
         session.answer(next(golden_tensors(tiny))[None])
         os.kill(started[1].pid, signal.SIGKILL)
@@ -90,23 +83,52 @@ def test_a_party_that_dies_ends_the_run_for_all(
 @pytest.mark.row("X3")
 @pytest.mark.parametrize("name", ["aby3", "cheetah"])
 def test_the_run_command(
-    tiny: Bundle, python: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Bundle, engine: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(tiny.read(read_golden(tiny).samples[0].resized))
-    assert main(["secure", "run", str(tiny.folder), str(photo), "--protocol", name, "--json"]) == 0
+    words = ["secure", "run", str(tiny.folder), str(photo), "--protocol", name, "--python", str(engine)]
+    assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["photos"][0]["label"] == load(tiny).classify(photo).label
     assert found["photos"][0]["logits"] is None  # the label alone is revealed
     assert found["trust"].startswith("semi-honest")
 
 
+def _is_let_in(port: int, certificate: Path | None, authority: Path) -> bool:
+    """Whether whoever listens there answers a request over TLS, from one who shows this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(authority)
+    if certificate is not None:
+        context.load_cert_chain(certificate.with_suffix(".pem"), certificate.with_suffix(".key"))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as stream,
+            context.wrap_socket(stream) as secured,
+        ):
+            secured.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return _answer_of(secured).startswith(b"HTTP")
+    except (ssl.SSLError, OSError):
+        return False
+
+
+def _answer_of(stream: socket.socket) -> bytes:
+    try:
+        return stream.recv(4096)
+    except OSError:
+        return b""
+
+
 @pytest.mark.slow
 @pytest.mark.row("X3")
-def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -> None:
+def test_parties_with_certificates(tiny: Bundle, engine: Path, tmp_path: Path) -> None:
     from samesight.secure.certificates import make_certificates
+    from samesight.secure.helperparty import serve_helper
+    from samesight.secure.imageparty import ImageSession
     from samesight.secure.ledger import Ledger
-    from samesight.secure.party import ImageSession, Place, serve_helper, serve_model
+    from samesight.secure.modelparty import serve_model
+    from samesight.secure.party import Place
     from samesight.secure.served import served_from
     from samesight.secure.wire import Tls
 
@@ -116,7 +138,7 @@ def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -
 
     def place(role: str) -> Place:
         tls = Tls(made / f"{role}.pem", made / f"{role}.key", made / "ca.pem")
-        return Place(PROTOCOLS["aby3"], peers, python, tls)
+        return Place(PROTOCOLS["aby3"], peers, engine, tls)
 
     served = served_from(tiny, ledger=Ledger(tiny.id, limit=1))
     done: list[int] = []
@@ -131,6 +153,16 @@ def test_parties_with_certificates(tiny: Bundle, python: Path, tmp_path: Path) -
     with ImageSession(place("image")) as session:
         assert session.answer(tensors[:1]).labels.tolist() == expected[:1].tolist()
         assert session.offer.left == 1
+        strangers = tmp_path / "strangers"
+        make_certificates(strangers)
+        for port in {peers["model"].port, peers["helper"].port}:  # where the engines talk to one another
+            assert _is_let_in(port, made / "image", made / "ca.pem"), "one of the parties"
+            assert not _is_let_in(port, strangers / "image", made / "ca.pem"), "another authority's"
+            assert not _is_let_in(port, None, made / "ca.pem"), "no certificate"
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                plain.settimeout(10)
+                assert not _answer_of(plain).startswith(b"HTTP"), "a plain connection"
     with (
         pytest.raises(PartyError, match=r"stopped|went away") as caught,
         ImageSession(place("image")) as session,

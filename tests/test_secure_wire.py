@@ -14,7 +14,8 @@ pytest.importorskip("cryptography")
 from samesight.errors import InputError, PartyError
 from samesight.secure.certificates import make_certificates
 from samesight.secure.ledger import Ledger
-from samesight.secure.party import Place, _Door, _sign_in
+from samesight.secure.modelparty import Door
+from samesight.secure.party import Place, sign_in
 from samesight.secure.protocols import PROTOCOLS, protocol
 from samesight.secure.wire import Address, Channel, Inbox, Tls, connect, listen, read_peers
 
@@ -46,13 +47,13 @@ def test_only_parties_with_a_certificate_of_their_role_are_let_in(
     ours, strangers = authorities
     with listen(Address("127.0.0.1", 0), tls_of(ours, "model")) as server:
         port = server.getsockname()[1]
-        door = _Door(server, place_at(port, tls_of(ours, "model")))
-        channel = _sign_in(place_at(port, tls_of(ours, "image")), "image")
+        door = Door(server, place_at(port, tls_of(ours, "model")))
+        channel = sign_in(place_at(port, tls_of(ours, "image")), "image")
         role, _, hello = door.arrived.get(timeout=10)
         assert (role, hello["role"], channel.role) == ("image", "image", "model")
         channel.close()
         with pytest.raises(PartyError):  # another authority
-            _sign_in(place_at(port, tls_of(strangers, "image")), "image").receive(5)
+            sign_in(place_at(port, tls_of(strangers, "image")), "image").receive(5)
         with pytest.raises(PartyError):  # another authority, though it trusts ours
             connect(Address("127.0.0.1", port), tls_of(strangers, "image", ours), 1).receive(5)
         plain = connect(Address("127.0.0.1", port), None, 1)
@@ -61,7 +62,7 @@ def test_only_parties_with_a_certificate_of_their_role_are_let_in(
             assert plain.receive(15) is not None
             plain.receive(15)
         # the helper's certificate does not make an image's owner
-        answer = _sign_in(place_at(port, tls_of(ours, "helper")), "image").receive(10)
+        answer = sign_in(place_at(port, tls_of(ours, "helper")), "image").receive(10)
         assert answer is not None
         assert answer["kind"] == "stop"
         assert "another party's" in answer["why"]
@@ -72,7 +73,7 @@ def test_only_parties_with_a_certificate_of_their_role_are_let_in(
 def test_another_version_is_told() -> None:
     with listen(Address("127.0.0.1", 0), None) as server:
         port = server.getsockname()[1]
-        _Door(server, place_at(port, None))
+        Door(server, place_at(port, None))
         channel = connect(Address("127.0.0.1", port), None, 1)
         channel.send("hello", role="image", version="0.0.1", protocol="aby3")
         answer = channel.receive(10)

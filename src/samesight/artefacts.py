@@ -20,6 +20,7 @@ from samesight.build import Built, Converted, build, convert
 from samesight.bundle import open_bundle
 from samesight.data.photos import PhotoOptions
 from samesight.data.prepare import SplitOptions, prepare
+from samesight.encrypted import encrypt
 from samesight.errors import InputError, SamesightError
 from samesight.export import CheckpointSource, ExportOptions
 from samesight.export.samplelog import LoggedNetwork, write_sample_log
@@ -47,6 +48,7 @@ class RecipeOptions:
     head_epochs: int | None = None
     offline: bool = False
     rehearsal: bool = False  # see samesight.rehearsal
+    secure: bool = True  # what the recipe does under encryption
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class RecipeResult:
     built: Mapping[str, Built | Converted]  # by the network's file name
     artefacts: tuple[Path, ...]
     missed: tuple[str, ...]  # networks that missed their target, in words
-    failed: Mapping[str, str]  # networks that could not be built, by file name, and why
+    failed: Mapping[str, str]  # what could not be done, by file name, and why
     rehearsal: bool = False  # its accuracies mean nothing
+    left_out: tuple[str, ...] = ()  # in words
 
     @property
     def ok(self) -> bool:
@@ -75,6 +78,7 @@ class RecipeResult:
             "artefacts": [str(path) for path in self.artefacts],
             "missed": list(self.missed),
             "failed": dict(self.failed),
+            "left_out": list(self.left_out),
         }
 
 
@@ -120,9 +124,18 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
             say(f"error: {error}")
             failed[network.file] = str(error)
     done = [network for network in networks if network.file in built]
-    artefacts = tuple(_write_artefacts(recipe, done, built, out)) if done else ()
-    missed = () if options.rehearsal else tuple(_missed(done, built))
-    return RecipeResult(out, built, artefacts, missed, failed, options.rehearsal)
+    artefacts = list(_write_artefacts(recipe, done, built, out)) if done else []
+    missed = [] if options.rehearsal else list(_missed(done, built))
+    left_out: list[str] = []
+    if options.secure:
+        found = encrypt(recipe, done, built, out, few=options.rehearsal)
+        artefacts += found.artefacts
+        missed += [] if options.rehearsal else found.missed
+        left_out += found.left_out
+        failed |= found.failed
+    return RecipeResult(
+        out, built, tuple(artefacts), tuple(missed), failed, options.rehearsal, tuple(left_out)
+    )
 
 
 def _chosen(recipe: Recipe, options: RecipeOptions) -> list[Network]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from samesight.errors import InputError
 
-__all__ = ["Artefacts", "Checkpoints", "Network", "Photos", "Recipe", "Training", "read_recipe"]
+__all__ = ["Artefacts", "Checkpoints", "Network", "Photos", "Recipe", "Secure", "Training", "read_recipe"]
 
 LIMIT_BYTES = 1 << 20
 T = TypeVar("T")
@@ -101,6 +101,19 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Secure:
+    """What is done under encryption, once the networks are proved; the names are those of `samesight secure`.
+
+    `networks` by their file names, none: all. `photos` held-out ones, of as many labels; 0: those of the log.
+    """
+
+    networks: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    photos: int = 0
+
+
+@dataclass(frozen=True)
 class Artefacts:
     """The name of each thing in the output folder; what has none is not written.
 
@@ -120,6 +133,9 @@ class Artefacts:
     checksums: str | None = None  # JSON: the SHA-256 of each ONNX file
     summary: str | None = None  # Markdown: what was converted, and how near it is to PyTorch
     site: str | None = None  # the folder of a web page with the first network
+    secure_files: str | None = None  # a folder; {format} is filled in too
+    secure_images: str | None = None  # a folder of the photos that are run under encryption
+    secure_log: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,7 @@ class Recipe:
     networks: tuple[Network, ...]
     export: Export
     artefacts: Artefacts
+    secure: Secure = Secure()  # frozen
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -148,7 +165,17 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError("cannot read the recipe", where=path, found=error.strerror or error) from error
     except ValueError as error:  # TOML or UTF-8
         raise InputError("the recipe is not TOML", where=path, found=error) from error
-    known = {"recipe", "photos", "training", "split", "checkpoints", "network", "export", "artefacts"}
+    known = {
+        "recipe",
+        "photos",
+        "training",
+        "split",
+        "checkpoints",
+        "network",
+        "export",
+        "artefacts",
+        "secure",
+    }
     if unknown := sorted(set(value) - known):
         raise InputError("the recipe has sections that there are not", where=path, found=", ".join(unknown))
     head = _table(value.get("recipe"), "recipe", path, {"name", "title", "photos"})
@@ -169,6 +196,7 @@ def read_recipe(path: Path) -> Recipe:
         networks=tuple(_section(Network, network, "network", path) for network in networks),
         export=_section(Export, value.get("export", {}), "export", path),
         artefacts=_section(Artefacts, value.get("artefacts", {}), "artefacts", path),
+        secure=_section(Secure, value.get("secure", {}), "secure", path),
     )
     _check_names(recipe, path)
     if recipe.checkpoints is not None:
@@ -239,6 +267,8 @@ def _check_names(recipe: Recipe, path: Path) -> None:
     files = [network.file for network in recipe.networks]
     if len(set(files)) < len(files):
         raise InputError("two networks of the recipe share a file name", where=path, found=", ".join(files))
+    if strange := sorted(set(recipe.secure.networks) - set(files)):
+        raise InputError("[secure] names networks that there are not", where=path, found=", ".join(strange))
     for field in fields(Artefacts):
         name = getattr(recipe.artefacts, field.name)
         if isinstance(name, str) and (Path(name).is_absolute() or ".." in Path(name).parts):

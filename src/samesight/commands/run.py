@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try the whole path first: a few photos, one epoch, untrained where weights cannot be had",
     )
+    parser.add_argument(
+        "--no-secure", action="store_true", help="leave out what the recipe does under encryption"
+    )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_photo_arguments(parser)
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         head_epochs=args.head_epochs,
         offline=args.offline,
         rehearsal=args.rehearse,
+        secure=not args.no_secure,
     )
     result = run_recipe(read_recipe(_find(args.recipe)), options)
     if args.json:
@@ -82,10 +86,12 @@ def run(args: argparse.Namespace) -> int:
             say(f"next: samesight verify {built.bundle.folder}    (the bundle of {name})")
     if result.rehearsal:
         say("that was a rehearsal: every step was taken, and no accuracy means anything")
+    for words in result.left_out:
+        say(f"left out: {words}")
     for words in result.missed:
-        say(f"the target was missed by {words}")
+        say(f"missed: {words}")
     for name in result.failed:
-        say(f"{name} could not be built (see above); the same command goes on from here")
+        say(f"{name} could not be done (see above); the same command goes on from here")
     return 2 if result.failed else 0 if result.ok else 1
 
 

@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option for the network's constructor; may be repeated",
     )
+    parser.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("secure",),
+        help="secure: ReLU and average pooling throughout, which are cheap under encryption",
+    )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     _add_learning(parser.add_argument_group("how it learns"))
     _add_augmentation(parser.add_argument_group("random changes to training photos"))
@@ -203,7 +209,8 @@ def config(args: argparse.Namespace) -> TrainConfig:
         model=args.model,
         out=Path(args.out) if args.out else None,
         weights=args.weights,
-        model_options=pairs(args.model_arg, "--model-arg", "dropout=0.1"),
+        model_options=pairs(args.model_arg, "--model-arg", "dropout=0.1")
+        | ({"for": args.purpose} if args.purpose else {}),
         pictures=picture_options(args),
         photo_options=photo_options(args),
         split=SplitOptions(args.seed, args.test, args.val, near=not args.no_near),

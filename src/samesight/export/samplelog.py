@@ -26,7 +26,14 @@ from samesight.runner import Runner, softmax
 from samesight.runtime import open_runner
 from samesight.training import Run, open_run
 
-__all__ = ["LoggedNetwork", "SampleInference", "Variant", "sample_inference_log", "write_sample_log"]
+__all__ = [
+    "LoggedNetwork",
+    "SampleInference",
+    "Variant",
+    "sample_inference_log",
+    "sample_photos",
+    "write_sample_log",
+]
 
 FORMAT = "samesight-sample-inference"
 
@@ -70,18 +77,26 @@ def write_sample_log(
     """
     runs = [open_run(network.run) for network in networks]
     _check_one_split(runs)
-    photos, split, _ = open_prepared(runs[0].folder)
-    items = {item.name: item for item in split.items}
-    names = _fixed_photos(split.items, runs[0].labels, per_class, seed)
-    samples = [SampleInference(name, items[name].sha256, items[name].label, {}) for name in names]
-    by_name = {photo.name: photo.path for photo in photos.items}
-    paths = [by_name[name] for name in names]
+    samples, paths = sample_photos(runs[0], per_class, seed)
     variants: list[Variant] = []
     for network, run in zip(networks, runs, strict=True):
         variants += _answer(network, run, paths, samples)
     write_file(path, sample_inference_log(samples, runs[0].labels, variants))
     write_file(path.with_suffix(".json"), json_text(_json(samples, runs[0].labels, variants)))
     return samples
+
+
+def sample_photos(run: Run, per_class: int, seed: int) -> tuple[list[SampleInference], list[Path]]:
+    """`per_class` held-out photos of each class of `run`, drawn by `seed`, without answers; and their files.
+
+    Raises InputError where nothing is held out.
+    """
+    photos, split, _ = open_prepared(run.folder)
+    items = {item.name: item for item in split.items}
+    names = _fixed_photos(split.items, run.labels, per_class, seed)
+    samples = [SampleInference(name, items[name].sha256, items[name].label, {}) for name in names]
+    by_name = {photo.name: photo.path for photo in photos.items}
+    return samples, [by_name[name] for name in names]
 
 
 def _answer(

@@ -12,6 +12,7 @@ from torch import nn
 
 from samesight.errors import InputError, MissingExtra
 from samesight.models.own import create_own, is_own
+from samesight.models.purpose import OPTION, fitted
 from samesight.models.shipped import SHIPPED
 
 __all__ = ["create", "import_timm", "model_names", "near_names", "option_values", "outputs_of", "source_of"]
@@ -75,13 +76,16 @@ def create(
     """An untrained network with `classes` outputs; None: as many as it has when nothing is said.
 
     `model`: a torchvision classifier's name, `timm/NAME`, one that ships with Samesight, or
-    `path/to/file.py:Name`. `options` are words for its constructor. `size` is the (width, height) of the
-    pictures, for the networks that are made for one size, where `options` do not give it: `pruned_resnet`,
-    `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
+    `path/to/file.py:Name`. `options` are words for its constructor, and `for=secure` (purpose.py). `size` is
+    the (width, height) of the pictures, for the networks that are made for one size, where `options` do not
+    give it: `pruned_resnet`, `landmark_cnn`, ViT. Raises InputError where the name or an option is wrong.
     """
     if classes is not None and classes < 1:
         raise InputError("a network needs at least one class", found=classes)
     source = source_of(model)
+    if OPTION in options:
+        others = {name: word for name, word in options.items() if name != OPTION}
+        return fitted(create(model, classes, options=others, size=size), options[OPTION])
     values = option_values(options)
     if source == "own file":
         return create_own(model, classes, values)

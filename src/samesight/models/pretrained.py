@@ -15,6 +15,7 @@ from samesight.models.checkpoints import load_state, open_checkpoint
 from samesight.models.create import TIMM_PREFIX, create, import_timm, source_of
 from samesight.models.download import cached_weights, timm_weights
 from samesight.models.heads import head_layers
+from samesight.models.purpose import OPTION, fitted
 from samesight.models.shipped import SHIPPED
 from samesight.preprocess import Preprocess
 
@@ -164,9 +165,10 @@ def _from_timm(model: str, offline: bool, options: Mapping[str, str]) -> Pretrai
     timm = import_timm()
     name = model.removeprefix(TIMM_PREFIX)
     overlay = {"file": str(file.path)}
-    network = timm.create_model(
-        name, pretrained=True, pretrained_cfg_overlay=overlay, **option_values(options)
-    )
+    own = {key: value for key, value in option_values(options).items() if key != OPTION}
+    network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **own)
+    if OPTION in options:
+        network = fitted(network, options[OPTION])
     text = f"{file.name} sha256:{file.sha256}"
     return Pretrained(network, _timm_preprocess(model), text, file.license, None, options)
 

@@ -93,7 +93,7 @@ def _obey(
         versions = {name: version(name) for name in ("spu", "jax", "numpy")}
         return engine, {"program": engine.id, "versions": versions}, None
     if kind == "link":
-        engine.link(order["rank"], order["session"], order["places"], order["tls"], log)
+        engine.link(order["rank"], order["session"], order["places"], log)
         return engine, {}, None
     if kind == "weights":
         weights = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from samesight.errors import InputError, SamesightError
 from samesight.files import cache_folder
 
-__all__ = ["PACKAGES", "engine_folder", "find_python", "install"]
+__all__ = ["PACKAGES", "VARIABLE", "engine_folder", "find_python", "install"]
 
 VARIABLE = "SAMESIGHT_SECURE_PYTHON"
 PACKAGES = ("spu==0.9.5", "jax==0.4.34", "jaxlib==0.4.34", "numpy>=1.26,<2")

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from samesight.bundle import Bundle
 from samesight.errors import PartyError
-from samesight.secure.party import ImageSession, Place
+from samesight.secure.imageparty import ImageSession
+from samesight.secure.party import Place
 from samesight.secure.protocols import Protocol
 from samesight.secure.wire import Address
 

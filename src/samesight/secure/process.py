@@ -21,7 +21,7 @@ from samesight.secure.wire import Message
 __all__ = ["EngineProcess"]
 
 END_SECONDS = 10.0
-_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "XLA_FLAGS")
+_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "OMP_THREAD_LIMIT", "XLA_FLAGS")
 
 
 class EngineProcess:
@@ -29,8 +29,8 @@ class EngineProcess:
 
     name = "engine"
 
-    def __init__(self, python: Path) -> None:
-        """Start it. Raises PartyError where it cannot be started."""
+    def __init__(self, python: Path, threads: int) -> None:
+        """Start it, each product of matrices in `threads` threads. Raises PartyError where it does not."""
         self._folder = Path(tempfile.mkdtemp(prefix="samesight-engine-"))
         # The engine sees this package and nothing else of this environment, whose numpy is another one.
         (self._folder / "samesight").symlink_to(Path(samesight.__file__).parent, target_is_directory=True)
@@ -38,6 +38,9 @@ class EngineProcess:
         orders_in, orders_out = os.pipe()
         answers_in, answers_out = os.pipe()
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        # The engine would take four threads for each product, whatever the machine has, and those that wait
+        # spin: three parties on two cores then need 2.7 times the CPU time.
+        environment.setdefault("OMP_THREAD_LIMIT", str(threads))
         environment |= {"PYTHONPATH": str(self._folder), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [
             str(python),

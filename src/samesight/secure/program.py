@@ -78,9 +78,7 @@ class Engine:
         parts = [code if isinstance(code, bytes) else code.encode("latin-1"), "\0".join(self._names).encode()]
         return hashlib.sha256(b"\0\0".join([*parts, self.config.SerializeToString()])).hexdigest()
 
-    def link(
-        self, rank: int, session: str, places: Sequence[str], tls: Mapping[str, str] | None, log: Path
-    ) -> None:
+    def link(self, rank: int, session: str, places: Sequence[str], log: Path) -> None:
         """Connect with the others; `places` has a host and port a rank, `log` takes the engine's words."""
         desc = spu.libspu.link.Desc()
         desc.id = session
@@ -89,13 +87,6 @@ class Engine:
         desc.connect_retry_interval_ms = 250
         for number, place in enumerate(places):
             desc.add_party(f"{session}:{number}", place)
-        if tls is not None:
-            desc.enable_ssl = True
-            for options in (desc.client_ssl_opts, desc.server_ssl_opts):
-                options.cert.certificate_path = tls["cert"]
-                options.cert.private_key_path = tls["key"]
-                options.verify.ca_file_path = tls["ca"]
-                options.verify.verify_depth = 1
         self.rank = rank
         self._log = log
         self._link = spu.libspu.link.create_brpc(desc, rank)

@@ -13,7 +13,7 @@ import numpy as np
 from samesight.bundle import Bundle
 from samesight.preprocess import preprocess, read_photo
 from samesight.progress import track
-from samesight.secure.party import Answer, ImageSession
+from samesight.secure.imageparty import Answer, ImageSession
 from samesight.secure.protocols import LEAKS, Protocol
 from samesight.terminal import printable
 

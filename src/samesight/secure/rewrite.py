@@ -1,6 +1,7 @@
 """Rewrites that change no answer: what the engines need, and what makes secure computation cheap.
 
 fold_scales    a scale and shift after a convolution or matrix go into its weights
+join_relus     relu(a) beside relu(b) is relu(a beside b): the rounds of one
 relu_last      max(relu(a), relu(b)) is relu(max(a, b)): the ReLU behind the pooling has fewer numbers
 split_clip     Clip(x, low, high) is low + Relu(x − low) − Relu(x − high), for engines without Clip
 
@@ -22,7 +23,7 @@ __all__ = ["for_compilers", "for_mpc"]
 
 def for_mpc(network: Network) -> Network:
     """The network as the secure run computes it."""
-    return relu_last(fold_scales(network))
+    return relu_last(join_relus(fold_scales(network)))
 
 
 def for_compilers(network: Network) -> Network:
@@ -58,6 +59,25 @@ def fold_scales(network: Network) -> Network:
         steps.append(step)
     output = renamed.get(graph.output, graph.output)
     return _tidy(replace(network, graph=replace(graph, steps=tuple(steps), output=output), weights=weights))
+
+
+def join_relus(network: Network) -> Network:
+    """Where a Concat takes nothing but the results of Relus that nobody else takes, one Relu is behind it."""
+    graph = network.graph
+    steps = list(graph.steps)
+    makers = {step.output: step for step in graph.steps}
+    for step in graph.steps:
+        before = [makers.get(name) for name in step.values] if step.kind == "Concat" else []
+        relus = [one for one in before if one is not None and one.kind == "Relu"]
+        alone = all(len(graph.users(one.output)) == 1 for one in relus)
+        if not relus or len(relus) != len(before) or len(set(step.inputs)) != len(relus) or not alone:
+            continue
+        bare = f"{step.output}bare"
+        place = steps.index(step)
+        joined = replace(step, inputs=tuple(one.inputs[0] for one in relus), output=bare)
+        steps[place : place + 1] = [joined, replace(relus[0], inputs=(bare,), output=step.output)]
+        steps = [one for one in steps if one not in relus]
+    return _tidy(replace(network, graph=replace(graph, steps=tuple(steps))))
 
 
 def relu_last(network: Network) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from samesight.bundle import Bundle
 from samesight.secure.ledger import Ledger
-from samesight.secure.party import Served
+from samesight.secure.modelparty import Served
 from samesight.secure.prove import golden_tensors
 from samesight.secure.ranges import SAMPLES, fraction_bits, largest_value
 from samesight.secure.reading import read_network

@@ -34,6 +34,7 @@ __all__ = [
     "listen",
     "open_channel",
     "read_peers",
+    "secure",
 ]
 
 MAX_MESSAGE_BYTES = 16 << 20  # the public part of the largest network is 1 MB
@@ -252,16 +253,23 @@ def open_channel(stream: socket.socket, tls: Tls | None, *, server: bool) -> Cha
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_SECONDS * 1000)
     role = certificate = None
     if tls is not None:
-        try:
-            secured = tls.context(server=server).wrap_socket(stream, server_side=server)
-        except (ssl.SSLError, OSError) as error:
-            stream.close()
-            raise PartyError("a connection was refused: no certificate that fits", found=error) from error
-        role = _role_of(secured)
-        certificate = sha256_bytes(secured.getpeercert(binary_form=True) or b"")
-        stream = secured
+        stream, role, certificate = secure(stream, tls, server=server)
     stream.settimeout(SEND_SECONDS)
     return Channel(stream, role, certificate)
+
+
+def secure(stream: socket.socket, tls: Tls, *, server: bool) -> tuple[ssl.SSLSocket, str | None, str]:
+    """The connection under TLS, the role in the other side's certificate, and that one's SHA-256.
+
+    Raises PartyError where the certificates do not fit.
+    """
+    stream.settimeout(HANDSHAKE_SECONDS)
+    try:
+        secured = tls.context(server=server).wrap_socket(stream, server_side=server)
+    except OSError as error:  # ssl.SSLError is one
+        stream.close()
+        raise PartyError("a connection was refused: no certificate that fits", found=error) from error
+    return secured, _role_of(secured), sha256_bytes(secured.getpeercert(binary_form=True) or b"")
 
 
 def _role_of(stream: ssl.SSLSocket) -> str | None:
