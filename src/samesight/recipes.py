@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from samesight.errors import InputError
 
-__all__ = ["Artefacts", "Network", "Photos", "Recipe", "Training", "read_recipe"]
+__all__ = ["Artefacts", "Network", "Photos", "Recipe", "Study", "Training", "read_recipe"]
 
 LIMIT_BYTES = 1 << 20
 T = TypeVar("T")
@@ -93,6 +93,15 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Study:
+    """What is studied over an ImageNet subset, with pretrained weights and without training."""
+
+    quantize: str | None = None  # the network that PyTorch's own ways of int8 are compared on
+    calibration_batches: int = 1
+    zoo: tuple[str, ...] = ()  # networks to be compared with each other
+
+
+@dataclass(frozen=True)
 class Artefacts:
     """The name of each thing in the output folder; what has none is not written.
 
@@ -108,6 +117,10 @@ class Artefacts:
     costs: str | None = None  # CSV of parameters, operations and accuracy; beside it the same as .md
     sample_log: str | None = None
     samples_per_class: int = 2
+    quantization: str | None = None  # CSV of PyTorch's own int8; beside it the same as .json
+    dynamic_plot: str | None = None
+    static_plot: str | None = None
+    zoo: str | None = None  # CSV of the networks compared; beside it .json and .png
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,7 @@ class Recipe:
     networks: tuple[Network, ...]
     export: Export
     artefacts: Artefacts
+    study: Study
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -135,7 +149,7 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError("cannot read the recipe", where=path, found=error.strerror or error) from error
     except ValueError as error:  # TOML or UTF-8
         raise InputError("the recipe is not TOML", where=path, found=error) from error
-    known = {"recipe", "photos", "training", "split", "network", "export", "artefacts"}
+    known = {"recipe", "photos", "training", "split", "network", "export", "study", "artefacts"}
     if unknown := sorted(set(value) - known):
         raise InputError("the recipe has sections that there are not", where=path, found=", ".join(unknown))
     head = _table(value.get("recipe"), "recipe", path, {"name", "title", "photos"})
@@ -154,6 +168,7 @@ def read_recipe(path: Path) -> Recipe:
         networks=tuple(_section(Network, network, "network", path) for network in networks),
         export=_section(Export, value.get("export", {}), "export", path),
         artefacts=_section(Artefacts, value.get("artefacts", {}), "artefacts", path),
+        study=_section(Study, value.get("study", {}), "study", path),
     )
     _check_names(recipe, path)
     return recipe
