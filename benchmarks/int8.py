@@ -46,7 +46,7 @@ from samesight.runners import installed, open_model
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "int8.json"
-BATCHES, ROUNDS, SECONDS = (1, 8), 5, 1.0
+BATCHES, ROUNDS, SECONDS = (1, 8), 3, 1.0
 FEW = 16  # calibration photos of an untrained network
 OPENVINO = ("fp32", "samesight", "nncf, defaults")  # files that are also run there
 
