@@ -110,14 +110,14 @@ def test_imagenet_study_trains_the_last_block(few: Path, tmp_path: Path) -> None
 @pytest.mark.row("Q1", "Q2", "B1")
 def test_a_study_of_pretrained_networks_over_a_subset(packs: Path, tmp_path: Path) -> None:
     """The second half of imagenet-study, with two networks, one of them without weights at hand."""
-    weights_of = "squeezenet1_1-8226b7d8.pth"
+    weights_of = "weights/squeezenet1_1-8226b7d8.pth"
     with tarfile.open(packs / "weights_dev.tar.xz") as archive:
         archive.extract(weights_of, tmp_path)
     shipped = (ROOT / "recipes/imagenet-study.toml").read_text()
-    head, _, tail = shipped.partition("[study]")
+    head, _, tail = shipped.partition("\n[study]\n")
     networks = 'quantize = "squeezenet1_1"\nzoo = ["squeezenet1_1", "mobilenet_v3_small"]\n'
     recipe = tmp_path / "study.toml"
-    recipe.write_text(f"{head}[study]\n{networks}\n[artefacts]{tail.partition('[artefacts]')[2]}")
+    recipe.write_text(f"{head}\n[study]\n{networks}\n[artefacts]{tail.partition('[artefacts]')[2]}")
     out, subset = tmp_path / "out", str(packs / "imagenet520.tar")
     words = ["run", str(recipe), "--subset", subset, "--out", str(out), "--offline", "--rehearse"]
     assert main([*words, "--weights", f"squeezenet1_1={tmp_path / weights_of}"]) == 0
