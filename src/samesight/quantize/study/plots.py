@@ -23,6 +23,7 @@ RULE = "#e2dfd8"
 DPI = 150
 PLAIN = {"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
 Rows = Sequence[Mapping[str, Any]]
+MS = "ms a photo: float32's, by the speed-up"
 
 
 def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
@@ -54,12 +55,27 @@ def plot_static(study: Mapping[str, Any], path: Path) -> Path:
         _times(bars, rows)
         _drops(drops, rows)
         missing = [row["way"] for row in study["rows"] if row["reason"] is not None]
-        words = f"calibrated with {study['photos']['calibration']} photos"
+        won = {goal: one["way"] for goal, one in study["winners"].items()}
+        words = f"calibrated with {study['photos']['calibration']} photos; best here: "
+        words += ", ".join(f"{way} for {goal}" for goal, way in won.items())
         if missing:
             words += f"; not to be had here: {', '.join(missing)}"
         _title(figure, f"{study['network']}: static quantisation", words)
         _key(figure, rows)
         return _save(figure, path)
+
+
+def _ms(rows: Rows, row: Mapping[str, Any]) -> list[float]:
+    """The milliseconds a photo at each batch, on the float32 row's clock: each way was timed turn by turn
+    with float32, so that other work on the machine cannot move one way against another."""
+    pairs = zip(rows[0]["batches"], row["batches"], strict=True)
+    return [first["photo_ms"] / one["speedup"] for first, one in pairs]
+
+
+def _look(at: int) -> dict[str, Any]:
+    """Colour and mark of a way; float32's is a ring, so that what lies on it is seen."""
+    ring = {"markerfacecolor": "none", "markersize": 11} if at == 0 else {}
+    return {"color": COLOURS[at], "marker": MARKS[at], **ring}
 
 
 def _there(study: Mapping[str, Any], kinds: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -68,22 +84,19 @@ def _there(study: Mapping[str, Any], kinds: Sequence[str]) -> list[Mapping[str, 
 
 def _accuracy_by_time(axes: Axes, rows: Rows, *, every_batch: bool) -> None:
     """A point a way and batch, or a way at its best batch."""
-    axes.set_xlabel("ms a photo" if every_batch else "ms a photo, at the best batch")
+    axes.set_xlabel(MS if every_batch else f"{MS}, at the best batch")
     axes.set_ylabel("accuracy, %")
     axes.grid(color=RULE)
     if any(row["verdict"]["int8_accuracy"] is None for row in rows):
         axes.text(0.5, 0.5, "photos without labels", ha="center", va="center", transform=axes.transAxes)
         return
     for at, row in enumerate(rows):
-        batches = row["batches"] if every_batch else [min(row["batches"], key=lambda one: one["photo_ms"])]
-        x = [one["photo_ms"] for one in batches]
-        y = [100 * one["accuracy"] for one in batches]
-        axes.plot(x, y, MARKS[at], color=COLOURS[at], linestyle="-", linewidth=0.8, alpha=0.85)
-        told = zip(batches, x, y, strict=True) if at == 0 or not every_batch else ()
-        for one, right, up in told:
-            axes.annotate(
-                str(one["batch"]), (right, up), xytext=(4, 4), textcoords="offset points", fontsize=7
-            )
+        points = list(zip(_ms(rows, row), row["batches"], strict=True))
+        points = points if every_batch else [min(points, key=lambda point: point[0])]
+        x, y = [ms for ms, _ in points], [100 * one["accuracy"] for _, one in points]
+        axes.plot(x, y, **_look(at), linestyle="-", linewidth=0.8, alpha=0.85)
+        for (ms, one), up in zip(points, y, strict=True) if at == 0 or not every_batch else ():
+            axes.annotate(str(one["batch"]), (ms, up), xytext=(6, 6), textcoords="offset points", fontsize=7)
     axes.set_xlim(left=0)
     axes.margins(y=0.2)
     axes.set_title("small numbers: the batch", fontsize=8, loc="left")
@@ -94,10 +107,10 @@ def _times(axes: Axes, rows: Rows) -> None:
     width = 0.84 / len(rows)
     for at, row in enumerate(rows):
         places = [index + (at - (len(rows) - 1) / 2) * width for index in range(len(batches))]
-        axes.bar(places, [one["photo_ms"] for one in row["batches"]], width * 0.92, color=COLOURS[at])
+        axes.bar(places, _ms(rows, row), width * 0.92, color=COLOURS[at])
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_xlabel("photos a call (batch)")
-    axes.set_ylabel("ms a photo, median")
+    axes.set_ylabel(MS)
     axes.grid(axis="y", color=RULE)
     axes.set_axisbelow(True)
 
@@ -108,7 +121,7 @@ def _accuracy_by_batch(axes: Axes, rows: Rows) -> None:
         known = [one["accuracy"] for one in row["batches"]]
         if None not in known:
             values = [100 * value for value in known]
-            axes.plot(range(len(batches)), values, MARKS[at], color=COLOURS[at], linestyle="-", alpha=0.85)
+            axes.plot(range(len(batches)), values, **_look(at), linestyle="-", alpha=0.85)
     axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
     axes.set_xlabel("photos a call (batch)")
     axes.set_ylabel("accuracy, %")
@@ -140,7 +153,7 @@ def _key(figure: Any, rows: Rows) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
-        Line2D([], [], color=COLOURS[at], marker=MARKS[at], linestyle="none", label=row["way"])
+        Line2D([], [], **(_look(at) | {"markersize": 7}), linestyle="none", label=row["way"])
         for at, row in enumerate(rows)
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(rows), frameon=False)
