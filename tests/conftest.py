@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from samesight.bundle import Bundle
 
-    from samesight.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,6 +20,7 @@ from samesight.bundle import Bundle
 from samesight.cli import main
 from samesight.errors import InputError
 from samesight.profiles import profile_path, read_profile
+from samesight.report import write_report
 
 pytestmark = pytest.mark.row("B1", "B2")
 QUICK = ("--rounds", "2", "--seconds", "0.01", "--mode", "shared", "--batch", "1,3")
@@ -76,6 +77,10 @@ def test_every_copy_in_its_engines(
     assert "http" not in page.replace("http-equiv", "")
     (picture,) = out.glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+    report = write_report(None, bundle.folder, tmp_path / "report.html").read_text()
+    assert '<section id="speed"' in report
+    for words in ("fp16 openvino lanes", "Best for memory", "Peak memory"):
+        assert words in report
 
 
 def test_a_copy_that_answers_wrongly_cannot_win(

@@ -189,9 +189,9 @@ def test_bias_correction_takes_off_what_rounding_adds_on_average(tiny: tuple[Gra
     graph, tensors = tiny
     found = observed(graph, tensors)
     layer = graph.layers[2]  # the matrix: no borders, so the mean is exact
-    fixed = corrections(graph, found)[layer.name]
+    fixed = corrections(graph, found, Rounding({}))[layer.name]
     session_input = found[layer.input].mean
-    lost = graph.constants[layer.weight] - rounded_weights(graph, layer)
+    lost = graph.constants[layer.weight] - rounded_weights(graph, layer, Rounding({}))
     assert np.allclose(fixed, lost @ session_input, atol=1e-6)
     assert fixed.shape == (3,)
 

@@ -150,6 +150,40 @@ def test_imagenet_study_trains_the_last_block(few: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.row("Q1", "Q2", "B1")
+def test_a_study_of_pretrained_networks_over_a_subset(packs: Path, tmp_path: Path) -> None:
+    """The second half of imagenet-study, with two networks, one of them without weights at hand."""
+    weights_of = "weights/squeezenet1_1-8226b7d8.pth"
+    with tarfile.open(packs / "weights_dev.tar.xz") as archive:
+        archive.extract(weights_of, tmp_path)
+    shipped = (ROOT / "recipes/imagenet-study.toml").read_text()
+    head, _, tail = shipped.partition("\n[study]\n")
+    networks = 'quantize = "squeezenet1_1"\nzoo = ["squeezenet1_1", "mobilenet_v3_small"]\n'
+    recipe = tmp_path / "study.toml"
+    recipe.write_text(f"{head}\n[study]\n{networks}\n[artefacts]{tail.partition('[artefacts]')[2]}")
+    out, subset = tmp_path / "out", str(packs / "imagenet520.tar")
+    words = ["run", str(recipe), "--subset", subset, "--out", str(out), "--offline", "--rehearse"]
+    assert main([*words, "--weights", f"squeezenet1_1={tmp_path / weights_of}"]) == 0
+    names = {"quantization_study.csv", "batch_size_analysis_combined.png", "static_quant_analysis.png"}
+    names |= {"quantization_study.json", "pretrained_networks.csv", "pretrained_networks.png"}
+    assert names | {"pretrained_networks.json"} == {file.name for file in out.iterdir()}
+    rows = list(csv.DictReader((out / "pretrained_networks.csv").open(newline="")))
+    assert [(row["network"], row["batch"], row["accuracy"] != "") for row in rows] == [
+        *(("squeezenet1_1", "1", True), ("squeezenet1_1", "2", True)),
+        *(("mobilenet_v3_small", "1", False), ("mobilenet_v3_small", "2", False)),
+    ]
+    ways = {row["way"] for row in csv.DictReader((out / "quantization_study.csv").open(newline=""))}
+    assert {"float32", "dynamic Conv2d", "fx fbgemm", "fx qnnpack", "fx x86", "fx custom", "pt2e x86"} < ways
+
+
+def test_a_recipe_without_photos_names_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "imagenet-study"]) == 2
+    assert "--photos PHOTOS or --subset IMAGENET_SUBSET" in capsys.readouterr().err
+    assert main(["run", "pain", "--subset", "photos"]) == 2
+    assert "has no [study]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.row("D1", "D3", "D5")
 def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path: Path) -> None:
     flat = tmp_path / "train"

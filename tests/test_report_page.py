@@ -263,6 +263,45 @@ def test_a_verification_of_another_bundle_is_not_shown(tmp_path: Path, bundle: P
     assert "has not been verified" in page.words
 
 
+def bench_row(copy: str, batch: int, ms: float, **more: object) -> dict[str, object]:
+    """A row as bench.json has it."""
+    times = {"average": ms, "minimum": ms / 2, "maximum": 3 * ms, "median": ms, "p95": 2 * ms}
+    row = {"engine": "onnxruntime", "copy": copy, "mode": "shared", "batch": batch, "latency_ms": times}
+    sizes = {"peak_bytes": 90 << 20, "size_bytes": 3 << 20, "accuracy": 0.9, "problems": []}
+    return row | sizes | {"photos_per_second": 1000 / ms} | more
+
+
+@pytest.mark.row("B2")
+def test_what_was_measured_of_the_bundle_is_shown(tmp_path: Path, bundle: Path) -> None:
+    rows = [
+        *(bench_row("fp32", 1, 8.0), bench_row("fp32", 4, 5.0), bench_row("fp16", 1, 16.0)),
+        *(3, {}, {"batch": "many"}, bench_row("int8", 1, 4.0, peak_bytes=None, problems=["<b>wrong</b>"])),
+    ]
+    won = {"latency": {"engine": "onnxruntime", "copy": "fp32", "mode": "shared", "latency_ms": 8.0}}
+    told = {"bundle": open_bundle(bundle).id, "rows": rows, "winners": won}
+    machine = {"processor": "Abacus 9", "cpus": 2, "load_average": [0.5, 0, 0]}
+    write_json(tmp_path / "bench" / "bench.json", {"bundles": [7, told], "machine": machine})
+    page = read(write_report(None, bundle, tmp_path / "report.html"))
+    speed = section(page, "speed")
+    assert "Measured on Abacus 9 with 2 CPUs, load average 0.5" in speed
+    assert "Best for latency : fp32 onnxruntime shared, 8.00 ms a photo" in speed
+    row = "8.00 4.00 24.00 8.00 16.00 200.0 90.00 MiB 3.00 MiB 90.00 %"
+    assert f"fp32 onnxruntime shared {row}" in speed
+    assert "int8 onnxruntime shared 4.00 2.00 12.00 4.00 8.00 250.0 — 3.00 MiB" in speed
+    assert "int8 in onnxruntime cannot win: &lt;b&gt;wrong" in speed
+    assert speed.count("onnxruntime shared") == 4
+
+
+@pytest.mark.row("B2")
+@pytest.mark.parametrize("told", [{"bundles": "none"}, {"bundles": [{"bundle": "other", "rows": []}]}, {}])
+def test_what_was_measured_of_another_bundle_is_not_shown(
+    tmp_path: Path, bundle: Path, told: dict[str, object]
+) -> None:
+    write_json(tmp_path / "bench.json", told)
+    page = read(write_report(None, bundle, tmp_path / "report.html"))
+    assert 'id="speed"' not in page.text
+
+
 def test_only_a_bundle(tmp_path: Path, bundle: Path) -> None:
     page = read(write_report(None, bundle, tmp_path / "out" / "report.html"))
     assert "54 times in 60 (90.0\u00a0%)" in page.text

@@ -27,7 +27,8 @@ from samesight.export.samplelog import LoggedNetwork, write_sample_log
 from samesight.files import json_text, sha256_file, write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
-from samesight.recipes import Network, Recipe, Training
+from samesight.recipes import Network, Recipe, Study, Training
+from samesight.subsetstudy import study_subset
 from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
 from samesight.web.site import write_site
 
@@ -39,6 +40,7 @@ class RecipeOptions:
     """What the command line adds to a recipe."""
 
     photos: str | None = None
+    subset: str | None = None  # of ImageNet, for the recipe's study
     out: Path | None = None  # None: runs/<the recipe's name>
     photo_options: PhotoOptions = PhotoOptions()  # noqa: RUF009  # frozen
     weights: Mapping[str, str] | None = None  # by model
@@ -91,9 +93,48 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     out = options.out or Path("runs") / called
     networks = _chosen(recipe, options)
     source = options.photos or recipe.photos
-    if source is None:
-        raise InputError("the recipe names no photos", fix=f"samesight run {recipe.name} --photos PHOTOS")
-    say(recipe.title)
+    has_study = recipe.study != Study()
+    if options.subset is not None and not has_study:
+        raise InputError("the recipe has no [study]", found=options.subset, fix="leave --subset out")
+    if source is None and options.subset is None:
+        more = " or --subset IMAGENET_SUBSET" if has_study else ""
+        fix = f"samesight run {recipe.name} --photos PHOTOS{more}"
+        raise InputError("the recipe names no photos", fix=fix)
+    built: dict[str, Built | Converted] = {}
+    failed: dict[str, str] = {}
+    artefacts: list[Path] = []
+    if source is not None:
+        say(recipe.title)
+        built = _build(recipe, networks, options, source, out, failed)
+        done = [network for network in networks if network.file in built]
+        artefacts += _write_artefacts(recipe, done, built, out) if done else ()
+    if options.subset is not None:
+        artefacts += _study(recipe, options, options.subset, out, failed)
+    elif has_study:
+        say("The recipe's study of pretrained networks is left out: --subset IMAGENET_SUBSET asks for it")
+    done = [network for network in networks if network.file in built]
+    missed = [] if options.rehearsal else list(_missed(done, built))
+    left_out: list[str] = []
+    if options.secure:
+        found = encrypt(recipe, done, built, out, few=options.rehearsal)
+        artefacts += found.artefacts
+        missed += [] if options.rehearsal else found.missed
+        left_out += found.left_out
+        failed |= found.failed
+    return RecipeResult(
+        out, built, tuple(artefacts), tuple(missed), failed, options.rehearsal, tuple(left_out)
+    )
+
+
+def _build(
+    recipe: Recipe,
+    networks: Sequence[Network],
+    options: RecipeOptions,
+    source: str,
+    out: Path,
+    failed: dict[str, str],
+) -> dict[str, Built | Converted]:
+    """The chain of each network, by its file's name; why one could not be built goes into `failed`."""
     given = options.photo_options
     photo_options = replace(
         given,
@@ -108,7 +149,6 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     if recipe.checkpoints is None:
         prepare(source, photo_options, split, out / "photos")
     built: dict[str, Built | Converted] = {}
-    failed: dict[str, str] = {}
     for network in networks:
         say(f"== {network.model}")
         try:
@@ -123,25 +163,38 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
         except SamesightError as error:
             say(f"error: {error}")
             failed[network.file] = str(error)
-    done = [network for network in networks if network.file in built]
-    artefacts = list(_write_artefacts(recipe, done, built, out)) if done else []
-    missed = [] if options.rehearsal else list(_missed(done, built))
-    left_out: list[str] = []
-    if options.secure:
-        found = encrypt(recipe, done, built, out, few=options.rehearsal)
-        artefacts += found.artefacts
-        missed += [] if options.rehearsal else found.missed
-        left_out += found.left_out
-        failed |= found.failed
-    return RecipeResult(
-        out, built, tuple(artefacts), tuple(missed), failed, options.rehearsal, tuple(left_out)
-    )
+    return built
+
+
+def _study(
+    recipe: Recipe, options: RecipeOptions, subset: str, out: Path, failed: dict[str, str]
+) -> list[Path]:
+    """What the study wrote; why it could not be made goes into `failed`."""
+    written: list[Path] = []
+    try:
+        written.extend(
+            study_subset(
+                recipe.study,
+                recipe.artefacts,
+                subset,
+                options.photo_options if options.photos is None else PhotoOptions(),
+                out,
+                weights=options.weights or {},
+                download=not options.offline,
+                rehearsal=options.rehearsal,
+            )
+        )
+    except SamesightError as error:
+        say(f"error: {error}")
+        failed["study"] = str(error)
+    return written
 
 
 def _chosen(recipe: Recipe, options: RecipeOptions) -> list[Network]:
     models = [network.model for network in recipe.networks]
+    studied = {*recipe.study.zoo, recipe.study.quantize} - {None}
     for name in (*options.only, *(options.weights or {})):
-        if name not in models:
+        if name not in models and (name in options.only or name not in studied):
             raise InputError("the recipe has no such network", expected=", ".join(models), found=name)
     return [network for network in recipe.networks if not options.only or network.model in options.only]
 

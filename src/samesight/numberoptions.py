@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-__all__ = ["seconds", "whole"]
+__all__ = ["seconds", "whole", "wholes"]
 
 _DIGITS = 18  # more are refused before Python is asked to read them
 
@@ -22,6 +22,16 @@ def whole(low: int = 1, high: int = 10**_DIGITS) -> Callable[[str], int]:
         if not is_number or not low <= int(word) <= high:
             raise argparse.ArgumentTypeError(f"{word!a} is not a whole number {limits}")
         return int(word)
+
+    return read
+
+
+def wholes(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
+    """A reader of such numbers between commas, sorted and each once, for argparse."""
+    one = whole(low, high)
+
+    def read(words: str) -> tuple[int, ...]:
+        return tuple(sorted({one(word.strip()) for word in words.split(",")}))
 
     return read
 

@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 
 from samesight.errors import InputError
 
-__all__ = ["Artefacts", "Checkpoints", "Network", "Photos", "Recipe", "Secure", "Training", "read_recipe"]
+__all__ = [
+    "Artefacts",
+    "Checkpoints",
+    "Network",
+    "Photos",
+    "Recipe",
+    "Secure",
+    "Study",
+    "Training",
+    "read_recipe",
+]
 
 LIMIT_BYTES = 1 << 20
 T = TypeVar("T")
@@ -114,6 +124,15 @@ class Secure:
 
 
 @dataclass(frozen=True)
+class Study:
+    """What is studied over an ImageNet subset, with pretrained weights and without training."""
+
+    quantize: str | None = None  # the network that PyTorch's own ways of int8 are compared on
+    calibration_batches: int = 1
+    zoo: tuple[str, ...] = ()  # networks to be compared with each other
+
+
+@dataclass(frozen=True)
 class Artefacts:
     """The name of each thing in the output folder; what has none is not written.
 
@@ -136,6 +155,10 @@ class Artefacts:
     secure_files: str | None = None  # a folder; {format} is filled in too
     secure_images: str | None = None  # a folder of the photos that are run under encryption
     secure_log: str | None = None
+    quantization: str | None = None  # CSV of PyTorch's own int8; beside it the same as .json
+    dynamic_plot: str | None = None
+    static_plot: str | None = None
+    zoo: str | None = None  # CSV of the networks compared; beside it .json and .png
 
 
 @dataclass(frozen=True)
@@ -152,6 +175,7 @@ class Recipe:
     networks: tuple[Network, ...]
     export: Export
     artefacts: Artefacts
+    study: Study = Study()  # frozen
     secure: Secure = Secure()  # frozen
 
 
@@ -174,6 +198,7 @@ def read_recipe(path: Path) -> Recipe:
         "network",
         "export",
         "artefacts",
+        "study",
         "secure",
     }
     if unknown := sorted(set(value) - known):
@@ -196,6 +221,7 @@ def read_recipe(path: Path) -> Recipe:
         networks=tuple(_section(Network, network, "network", path) for network in networks),
         export=_section(Export, value.get("export", {}), "export", path),
         artefacts=_section(Artefacts, value.get("artefacts", {}), "artefacts", path),
+        study=_section(Study, value.get("study", {}), "study", path),
         secure=_section(Secure, value.get("secure", {}), "secure", path),
     )
     _check_names(recipe, path)

@@ -38,20 +38,20 @@ def bench_zoo(
     options: Options,
     *,
     photos: Photos | None,
-    weights: Path | None = None,
+    weights: Path | Mapping[str, str] | None = None,
     download: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """A row a network, engine and batch; and the networks that could not be measured, with the reason.
 
-    `weights` is a folder of weight files named after their networks. Without it the weights are torchvision's
-    own, from its cache, and only with `download` from the network.
+    `weights` is a folder of weight files named after their networks, or files by network. Without one the
+    weights are torchvision's own, from its cache, and only with `download` from the network.
     """
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for network in networks:
         with tempfile.TemporaryDirectory(prefix="samesight-zoo-") as place:
             model = Path(place) / "model.onnx"
-            file = None if weights is None else weights_in(weights, network)
+            file = weights_in(weights, network) if isinstance(weights, Path) else (weights or {}).get(network)
             job = {"network": network, "weights": file and str(file), "out": str(model), "download": download}
             say(f"Writing {network}")
             made = run_module("samesight.export.network", job)

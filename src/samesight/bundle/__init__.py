@@ -265,7 +265,7 @@ def _changed(what: str, where: Path, expected: str, found: str) -> BundleChanged
 
 def _status(root: Path, path: str) -> os.stat_result:
     try:
-        status = os.lstat(root / path)
+        status = os.lstat(os.path.join(root, path))
     except OSError as error:
         raise BundleFiles(
             "a file of the bundle cannot be read", where=root / path, found=error.strerror
@@ -280,7 +280,7 @@ def _open_plain(root: Path, path: str) -> Iterator[BufferedReader]:
     """The file opened for reading, which is a plain file and no link. Raises BundleFiles."""
     _status(root, path)
     try:
-        with (root / path).open("rb") as stream:
+        with open(os.path.join(root, path), "rb") as stream:  # pathlib takes as long as reading a small file
             yield stream
     except OSError as error:
         raise BundleFiles(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError, MissingExtra
-from samesight.numberoptions import seconds, whole
+from samesight.numberoptions import seconds, whole, wholes
 
 if TYPE_CHECKING:
     from samesight.bench import Options, Photos
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     how = parser.add_argument_group("what is measured")
     how.add_argument(
-        "--batch", type=_batches, default=(1, 4, 8, 16), metavar="LIST", help="default: 1,4,8,16"
+        "--batch", type=wholes(1, MAX_BATCH), default=(1, 4, 8, 16), metavar="LIST", help="default: 1,4,8,16"
     )
     how.add_argument(
         "--engine", type=_words, metavar="LIST", help="all, or onnxruntime,openvino,openvino-bf16"
@@ -192,7 +192,3 @@ def _words(words: str) -> tuple[str, ...]:
     if not found:
         raise argparse.ArgumentTypeError("a list of names, as a,b")
     return tuple(dict.fromkeys(found))
-
-
-def _batches(words: str) -> tuple[int, ...]:
-    return tuple(sorted(set(map(whole(1, MAX_BATCH), _words(words)))))

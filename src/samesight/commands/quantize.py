@@ -11,6 +11,9 @@ are tried, each told; layers stay float32 only where the budget does not hold ot
 Exit code: 0 the new bundle is there and proved, 1 no int8 copy is within the budget and the bundle is as it
 was, 2 it could not be tried.
 
+--torch compares PyTorch's own ways instead: dynamic, static in FX graph mode (fbgemm, qnnpack, x86, a custom
+QConfig), PT2E; RUN is a run's folder, or a network's name with --photos an ImageNet subset.
+
 With --json, one object: "ok", "bundle", "version", "verdict", "reasons", "steps", …: docs/quantize.md."""
 
 from __future__ import annotations
@@ -21,22 +24,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samesight.commands import train
+from samesight.errors import InputError
+from samesight.numberoptions import whole, wholes
+
 if TYPE_CHECKING:
     from samesight.quantize import Outcome
 
 SHOWN = 10
+BATCHES = "batches to time (default: 1,4,8,16); the largest is what is calibrated with"
+MOST = "photos to judge on, at most (default: %(default)s)"
+WAY = "only this one; may be repeated (docs/quantize.md)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `samesight quantize`."""
     from samesight.data.photos import add_photo_arguments
 
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument(
         "--photos",
-        required=True,
         metavar="PHOTOS",
-        help="photos in any form, or a folder that `data` or `train` wrote",
+        help="photos in any form, or a folder that `data` or `train` wrote (with --torch RUN: default RUN)",
     )
     parser.add_argument(
         "--max-drop",
@@ -45,14 +54,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="how much accuracy the copy may lose, in percentage points (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, metavar="BUNDLE2", help="default: in the place of BUNDLE")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: in the place of BUNDLE; with --torch: quantization"
+    )
     parser.add_argument("--seed", type=int, default=42, help="divides plain photos (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_photo_arguments(parser)
+    study = parser.add_argument_group("PyTorch's own ways")
+    study.add_argument("--torch", metavar="RUN", help="a run's folder, or a network's name")
+    study.add_argument(
+        "--calibration-batches", type=whole(1, 10_000), default=1, metavar="N", help="default: %(default)s"
+    )
+    study.add_argument("--batch", type=wholes(1, 256), default=(1, 4, 8, 16), metavar="LIST", help=BATCHES)
+    study.add_argument("--most-photos", type=whole(10), default=500, metavar="N", help=MOST)
+    study.add_argument("--way", action="append", default=[], metavar="NAME", help=WAY)
+    study.add_argument("--weights", metavar="FILE", help="a network's weights (default: torchvision's cache)")
+    study.add_argument("--download", action="store_true", help="fetch weights that are not in the cache")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Quantise; the exit code."""
+    """Quantise, or study; the exit code."""
+    if args.torch is not None:
+        return _study(args)
+    if args.bundle is None:
+        raise InputError("there is no bundle to quantise", fix="samesight quantize BUNDLE --photos PHOTOS")
+    if args.photos is None:
+        fix = f"samesight quantize {args.bundle} --photos PHOTOS"
+        raise InputError("an int8 copy is calibrated and judged on photos", fix=fix)
+    return _quantize(args)
+
+
+def _study(args: argparse.Namespace) -> int:
+    """Compare PyTorch's own ways; the exit code."""
+    if args.bundle is not None:
+        raise InputError("--torch studies a run or a network", found=args.bundle, fix="leave the bundle out")
+    train.need_torch()
+    from samesight.data.photos import photo_options
+    from samesight.progress import say
+    from samesight.quantize.study import StudyOptions, study, subject_of
+    from samesight.quantize.study.files import write_study
+    from samesight.quantize.study.tables import lines
+
+    subject = subject_of(args.torch, args.weights, download=args.download)
+    if args.photos is None and not Path(args.torch).is_dir():
+        raise InputError("a network by name needs photos", fix="--photos IMAGENET_SUBSET")
+    options = StudyOptions(
+        calibration_batches=args.calibration_batches,
+        batches=args.batch,
+        most_photos=args.most_photos,
+        max_drop=args.max_drop / 100,
+        seed=args.seed,
+        ways=tuple(args.way),
+        photos=photo_options(args),
+    )
+    found = study(subject, args.photos or args.torch, options)
+    paths = write_study(found, args.out or Path("quantization"))
+    if args.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        for line in lines(found):
+            print(line)
+    say(f"Written: {', '.join(map(str, paths))}")
+    say("Next: samesight export RUN, then samesight quantize BUNDLE: the copy that is deployed")
+    return 0
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    """Quantise a bundle; the exit code."""
     from samesight.bundle import signature_of
     from samesight.data.photos import photo_options
     from samesight.progress import say

@@ -3,6 +3,7 @@
   samesight run recipes/pain.toml --photos face_data.zip
   samesight run pain --photos photos.zip --weights squeezenet1_1=FILE.pth --only squeezenet1_1
   samesight run butterfly --photos butterflies/ --rehearse
+  samesight run imagenet-study --photos cifar-100-python.tar.gz --subset IMAGENET_SUBSET
 
 RECIPE is a file, or the name of one that comes with Samesight. A recipe that was stopped goes on.
 
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a TOML file, or the name of a recipe that ships")
     parser.add_argument(
         "--photos", metavar="PHOTOS", help="the photos (default: those that the recipe names)"
+    )
+    parser.add_argument(
+        "--subset", metavar="PHOTOS", help="an ImageNet subset, for a recipe's study of pretrained networks"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: runs/RECIPE)")
     parser.add_argument(
@@ -65,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     weights = train.pairs(args.weights, "--weights", "resnet50=FILE.pth")
     options = RecipeOptions(
         photos=args.photos,
+        subset=args.subset,
         out=args.out,
         photo_options=photo_options(args),
         weights=weights,

@@ -5,26 +5,16 @@ Changes no setting of Pillow, so that photos can be decoded in many threads and 
 
 from __future__ import annotations
 
+import importlib
 import io
 import struct
 import zlib
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-
-# Imported for their effect: with its plugin at hand, Image.open does not load all the others.
-from PIL import (
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    Image,
-    ImageFile,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image
 
 from samesight.errors import InputError, PhotoError
 from samesight.images.parts import (
@@ -50,6 +40,9 @@ COMPARED_SAMPLINGS = frozenset(
     for h, v in ((1, 1), (2, 1), (2, 2), (1, 2), (4, 1))  # 4:4:4, 4:2:2 … 4:1:1
 )
 PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK"})
+# Pillow's modules by format. They are imported when a photo of theirs comes: together they take longer than
+# Pillow itself, and most JPEGs need none.
+PLUGINS = {"jpeg": "Jpeg", "png": "Png", "webp": "WebP", "bmp": "Bmp", "gif": "Gif", "tiff": "Tiff"}
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 PILLOW_TROUBLE = (
     OSError,
@@ -151,12 +144,15 @@ def _decode_fast(data: bytes, frame: JpegFrame) -> NDArray[np.uint8] | None:
 
 def _decode_with_pillow(data: bytes, kind: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The pixels by Pillow, which is shown only what decoding needs, so that no metadata can mislead it."""
+    from PIL import ImageFile
+
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so a cut photo would be filled in unnoticed",
             fix="leave it off while Samesight reads photos",
         )
     data = _prepared(data, kind)
+    importlib.import_module(f"PIL.{PLUGINS[kind]}ImagePlugin")
     try:
         with Image.open(io.BytesIO(data), formats=(kind.upper(),)) as image:
             if kind == "tiff":
@@ -178,9 +174,8 @@ def _prepared(data: bytes, kind: str) -> bytes:
     return data if writer is None else writer(data)
 
 
-def _check_tiff(image: Image.Image, orientation: int) -> None:
+def _check_tiff(image: Any, orientation: int) -> None:
     """Raise PhotoError for TIFF that Pillow would read as other than what the specification says it is."""
-    assert isinstance(image, TiffImagePlugin.TiffImageFile)
     turn = image.tag_v2.get(ORIENTATION_TAG)
     if turn in range(2, 9) and turn != orientation:
         raise refusal("unsupported", found="a TIFF whose orientation is not a single SHORT")

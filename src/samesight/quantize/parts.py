@@ -33,6 +33,10 @@ class Part:
     targets: tuple[int | None, ...]
     sha256: tuple[str, ...]
 
+    def first(self, count: int) -> Part:
+        """The first `count` photos, which are drawn by the seed."""
+        return _slice(self, 0, count)
+
     def tensors(self, spec: Preprocess) -> NDArray[np.float32]:
         """The photos that can be read, (n, 3, height, width). Raises PhotosError where there are none."""
         found = []
@@ -62,8 +66,10 @@ def open_parts(
     options: PhotoOptions = PhotoOptions(),  # noqa: B008  # frozen
     *,
     seed: int = 42,
+    calibration: int = CALIBRATION,
 ) -> Parts:
-    """The photos of `source` in three parts; equal photos are taken once.
+    """The photos of `source` in three parts, `calibration` to calibrate with where there are enough; equal
+    photos are taken once.
 
     Where `source` is a folder that `data` or `train` wrote, or photos in train, val and test folders: from
     the training part to calibrate, from the inner validation part to choose, the held-out part to judge.
@@ -87,15 +93,15 @@ def open_parts(
         if not parts or photo.name in parts
     ]
     if not parts:
-        return _plain(_part(rows, _hash), seed)
+        return _plain(_part(rows, _hash), seed, calibration)
     by_part = {
         part: _shuffled(_part([row for row in rows if parts[row[0].name] == part], hashes), seed)
         for part in ("train", "val", "test")
     }
-    return _split(by_part, given)
+    return _split(by_part, given, calibration)
 
 
-def _split(given: dict[str, Part], words: str) -> Parts:
+def _split(given: dict[str, Part], words: str, wanted: int) -> Parts:
     train, val, test = given["train"], given["val"], given["test"]
     if not test.paths:
         val, test = _slice(val, 0, 0), val
@@ -104,7 +110,7 @@ def _split(given: dict[str, Part], words: str) -> Parts:
     train = _without(train, set(val.sha256))
     if len(train.paths) < LEAST or len(test.paths) < LEAST:
         raise _too_few(len(train.paths) + len(test.paths), f"{LEAST} to train on, and {LEAST} held out")
-    size = min(CALIBRATION, len(train.paths) // 2 if len(val.paths) < FEW else len(train.paths))
+    size = min(wanted, len(train.paths) // 2 if len(val.paths) < FEW else len(train.paths))
     calibration, rest = _slice(train, 0, size), _slice(train, size, None)
     how = f"{words}: calibrated on the training part, judged on the held-out part, chosen by the inner "
     how += "validation part"
@@ -119,12 +125,12 @@ def _split(given: dict[str, Part], words: str) -> Parts:
     return Parts(calibration, choice, test, how)
 
 
-def _plain(whole: Part, seed: int) -> Parts:
+def _plain(whole: Part, seed: int, wanted: int) -> Parts:
     whole = _shuffled(whole, seed)
     count = len(whole.paths)
     if count // SHARE < LEAST:
         raise _too_few(count, f"{SHARE * LEAST} different ones")
-    calibration, choice = min(CALIBRATION, count // SHARE), min(CHOICE, count // SHARE)
+    calibration, choice = min(wanted, count // SHARE), min(CHOICE, count // SHARE)
     return Parts(
         _slice(whole, 0, calibration),
         _slice(whole, calibration, calibration + choice),

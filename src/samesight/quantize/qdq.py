@@ -35,6 +35,7 @@ class Rounding:
     symmetric: bool = False
     shrink: bool = False
     corrections: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # layer → added to its bias
+    weights: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)  # layer → integers, not the nearest
 
 
 def channel_rows(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
@@ -48,12 +49,15 @@ def from_rows(rows: NDArray[Any], like: NDArray[Any], axis: int) -> NDArray[Any]
     return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, axis))
 
 
-def rounded_weights(graph: Graph, layer: Layer, *, shrink: bool = False) -> NDArray[np.float32]:
+def rounded_weights(graph: Graph, layer: Layer, rounding: Rounding) -> NDArray[np.float32]:
     """What a layer's weights are after rounding, in the shape of the float ones."""
     weights = graph.constants[layer.weight]
     rows = channel_rows(weights, layer.axis)
-    scales = weight_scales(rows, shrink=shrink)
-    return from_rows(round_weights(rows, scales) * scales[:, None], weights, layer.axis).astype(np.float32)
+    scales = weight_scales(rows, shrink=rounding.shrink)
+    whole = rounding.weights.get(layer.name)
+    if whole is None:
+        whole = round_weights(rows, scales)
+    return from_rows(whole * scales[:, None], weights, layer.axis).astype(np.float32)
 
 
 def write_qdq(graph: Graph, rounding: Rounding) -> bytes:
@@ -189,9 +193,15 @@ class _Writer:
         source = self.plan.leader[layer.input]
         step = self.steps[source][0]
         bias = self._bias(layer)
+        integers = self.rounding.weights.get(layer.name)
+        if integers is None:
+            integers = round_weights(rows, scales)
         if bias is not None:  # a channel of almost nothing but bias: its int32 must hold the bias
-            scales = np.maximum(scales, np.abs(bias) / (np.float32(BIAS_LIMIT) * step)).astype(np.float32)
-        whole = from_rows(round_weights(rows, scales), weights, layer.axis)
+            least = (np.abs(bias) / (np.float32(BIAS_LIMIT) * step)).astype(np.float32)
+            narrow = scales < least
+            scales = np.maximum(scales, least)
+            integers = np.where(narrow[:, None], round_weights(rows, scales), integers)
+        whole = from_rows(integers, weights, layer.axis)
         node.input[1] = self._dequantize(f"{layer.name}/weights", whole, scales, layer.axis)
         if bias is not None:
             steps = (scales * step).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samesight.progress import say, track
+from samesight.quantize.adapt import adapted_weights
 from samesight.quantize.correct import corrections
 from samesight.quantize.equalise import channel_tensors, equalise
 from samesight.quantize.graph import Graph
@@ -126,6 +127,9 @@ class _Searching:
         self._try("largest weights cut", replace(self.rounding, shrink=True))
         self._try("bias correction", self._corrected(self.graph, self.seen, self.rounding))
         self._equalise()
+        adapted = adapted_weights(self.graph, self.calibration, shrink=self.rounding.shrink)
+        adapted_rounding = replace(self.rounding, weights=adapted)
+        self._try("weights adapted", self._corrected(self.graph, self.seen, adapted_rounding))
         blames = self._keep_layers() if self.distance.expected_drop > self.aim else ()
         ok = self.distance.expected_drop <= self.aim
         return Search(self.model, self.graph, self.rounding, self.distance, tuple(self.steps), blames, ok)
@@ -159,7 +163,7 @@ class _Searching:
         return observe(graph, list(dict.fromkeys(names)), self.calibration)
 
     def _corrected(self, graph: Graph, seen: dict[str, Observed], rounding: Rounding) -> Rounding:
-        return replace(rounding, corrections=corrections(graph, seen, shrink=rounding.shrink))
+        return replace(rounding, corrections=corrections(graph, seen, rounding))
 
     def _equalise(self) -> None:
         """Try channels brought to like ranges, each time with ranges and biases of its own."""
@@ -169,7 +173,7 @@ class _Searching:
             if not groups:
                 return
             observed = self._observe(graph)
-            rounding = replace(self.rounding, ranges=ranges(observed, self.calibrator))
+            rounding = replace(self.rounding, ranges=ranges(observed, self.calibrator), weights={})
             rounding = self._corrected(graph, observed, rounding)
             if self._try(f"channels equalised ^{exponent:g}", rounding, graph):
                 self.seen = observed

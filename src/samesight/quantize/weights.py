@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PAIR", "is_portable", "round_weights", "weight_scales"]
+__all__ = ["PAIR", "is_portable", "limit_pairs", "round_weights", "weight_scales"]
 
 PAIR = 128  # two weights of one sign and channel: 255 · 128 = 32640 < 2 ** 15
 LIMIT = 127
@@ -40,11 +40,17 @@ def weight_scales(rows: NDArray[np.float32], *, shrink: bool = False) -> NDArray
 
 def round_weights(rows: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
     """The integers nearest to `rows` / `scales` (channels, weights) that are portable."""
-    whole = np.clip(np.rint(rows / scales[:, None]), -LIMIT, LIMIT)
-    for sign in (1, -1):
-        _limit_pairs(whole, sign)
+    whole = np.rint(rows / scales[:, None])
+    limit_pairs(whole)
     result: NDArray[np.int8] = whole.astype(np.int8)
     return result
+
+
+def limit_pairs(whole: NDArray[Any]) -> None:
+    """Cut, in place, the largest integers of each row (channels, weights) so that the rows are portable."""
+    np.clip(whole, -LIMIT, LIMIT, out=whole)
+    for sign in (1, -1):
+        _limit_pairs(whole, sign)
 
 
 def is_portable(whole: NDArray[np.int8]) -> bool:

@@ -16,7 +16,8 @@ def write_report(run: Path | None, bundle: Path | None, out: Path, *, pictures: 
     The page loads nothing, and its size is bounded: at most 80 pictures of about 10 KB, tables of at most
     1000 rows, lists of at most 20 names, and texts cut at a few hundred characters; 0.1 to 2 MB in practice.
     Without `pictures` it shows no photo. A verify.json is looked for in the run folder, beside the bundle,
-    and beside `out`; one that is about another bundle is not used, and the page says so.
+    and beside `out`; one that is about another bundle is not used, and the page says so. So is a bench.json,
+    there or in a folder named bench; without one that is about this bundle the page has no such section.
 
     Raises InputError where neither folder is given or a file in one is broken, and BundleError where the
     bundle must not be used.

@@ -13,6 +13,7 @@ from samesight.report.proof import copies_section, verification_section
 from samesight.report.results import results_section
 from samesight.report.samples import golden_section
 from samesight.report.sources import Sources
+from samesight.report.speed import speed_section
 from samesight.report.training import data_section, training_section
 
 Section = Callable[[Sources], Markup | None]
@@ -20,6 +21,7 @@ Section = Callable[[Sources], Markup | None]
 SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("results", "Results", results_section),
     ("copies", "Copies", copies_section),
+    ("speed", "Speed", speed_section),
     ("verification", "Verification", verification_section),
     ("golden", "Golden samples", golden_section),
     ("training", "Training", training_section),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,8 @@ class Sources:
     bundle: Bundle | None
     samples: tuple[Sample, ...]
     verification: Verification
+    bench: Mapping[str, Any] = field(default_factory=dict)  # what bench.json says of this bundle
+    bench_about: Mapping[str, Any] = field(default_factory=dict)  # where and when that was measured
     checkpoint_bytes: int | None = None
     pictures: bool = True  # whether the page may show photos
 
@@ -114,13 +116,17 @@ def read_sources(run: Path | None, bundle: Path | None, out: Path, *, pictures: 
     from samesight.bundle import open_bundle
 
     opened = open_bundle(bundle) if bundle is not None else None
-    places = [run, bundle.parent if bundle is not None else None, out.parent]
+    given = [run, bundle.parent if bundle is not None else None, out.parent]
+    places = [place for place in given if place is not None]
+    bench, about = _bench(places, opened)
     weights = run / "checkpoints" / "best.pth" if run is not None else None
     return Sources(
         run=read_run(run) if run is not None else None,
         bundle=opened,
         samples=_samples(opened) if opened is not None else (),
-        verification=_verification([place for place in places if place is not None], opened),
+        verification=_verification(places, opened),
+        bench=bench,
+        bench_about=about,
         checkpoint_bytes=weights.stat().st_size if weights is not None and weights.is_file() else None,
         pictures=pictures,
     )
@@ -241,6 +247,18 @@ def _verification(places: Sequence[Path], bundle: Bundle | None) -> Verification
     if others:
         return Verification({}, f"The verify.json that was found is about another bundle ({others[0]}…).")
     return Verification({}, "This bundle has not been verified yet: there is no verify.json.")
+
+
+def _bench(places: Sequence[Path], bundle: Bundle | None) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the first bench.json that is about this bundle says of it, and all that it says; else nothing."""
+    for place in places:
+        for file in (place / "bench.json", place / "bench" / "bench.json"):
+            found = _object(file)
+            bundles = found.get("bundles")
+            for one in bundles if isinstance(bundles, Sequence) and bundle is not None else ():
+                if bundle is not None and pick(one, "bundle") == bundle.id:
+                    return one, found
+    return {}, {}
 
 
 def _samples(bundle: Bundle) -> tuple[Sample, ...]:
