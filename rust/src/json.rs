@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::errors::{Error, Result};
 
@@ -29,6 +30,8 @@ pub enum Value {
     List(Vec<Value>),
     /// An object, its keys in the order of the file
     Object(Vec<(String, Value)>),
+    /// What has been written as JSON already; it is never read
+    Written(String),
 }
 
 impl From<&str> for Value {
@@ -467,6 +470,21 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// A path as JSON has it, in ASCII. A byte that is not UTF-8 is `\udcXX`, as Python's `os.fsdecode` has it.
+#[must_use]
+pub fn quoted_path(path: &Path) -> String {
+    let mut out = String::from("\"");
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        let quoted = quoted(chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\udc{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// `value` as one line of ASCII, as Python's `json.dumps` writes it.
 pub fn write(value: &Value) -> String {
     let mut out = String::new();
@@ -491,6 +509,7 @@ fn write_value(out: &mut String, value: &Value, depth: Option<usize>) {
         }
         Value::Number(number) => out.push_str(&decimal(*number)),
         Value::Text(text) => write_text(out, text),
+        Value::Written(json) => out.push_str(json),
         Value::List(items) => {
             let inner = open(out, '[', items.is_empty(), depth);
             for (index, item) in items.iter().enumerate() {

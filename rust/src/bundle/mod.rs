@@ -107,6 +107,11 @@ impl Bundle {
         self.files.iter().any(|file| file.path == path)
     }
 
+    /// The paths of the listed files.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
+    }
+
     /// The bytes of a listed file, checked once more as they are read: what is used is what was verified.
     ///
     /// # Errors

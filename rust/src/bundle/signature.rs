@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_compact::{PublicKey, Signature};
 
 use crate::errors::{Error, Kind, Result};
 use crate::json::{Table, choice, formed, parse};
@@ -32,9 +32,8 @@ pub fn check(document: &[u8], signature: &[u8], trust: &Path) -> Result<()> {
             .at("bundle.sig"));
     }
     let fits = || {
-        let key = VerifyingKey::from_bytes(trusted.as_slice().try_into().ok()?).ok()?;
-        let made = Signature::from_slice(&made).ok()?;
-        key.verify_strict(&[PREFIX, document].concat(), &made).ok()
+        let (key, made) = (PublicKey::from_slice(&trusted).ok()?, Signature::from_slice(&made).ok()?);
+        key.verify([PREFIX, document].concat(), &made).ok()
     };
     fits().ok_or_else(|| {
         Error::new(Kind::Signature, "the signature does not fit: bundle.json or bundle.sig was changed after signing")
