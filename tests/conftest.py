@@ -76,3 +76,11 @@ def chromium(web_assets: Path) -> Iterator[Browser]:
     import browser
 
     yield from browser.run_chromium()
+
+
+@pytest.fixture(scope="session")
+def samesight_rs() -> Path:
+    """The Rust program, built anew where its sources are newer; skipped without cargo."""
+    import cargo
+
+    return cargo.build_program()

@@ -22,7 +22,7 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
     *("answers", "runner", "runners", "runtime", "openvino", "evaluate", "verify", "report", "zoo"),
-    *("bench", "machine", "profiles", "web"),
+    *("bench", "machine", "profiles", "rust", "web"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
 SERVE = CORE | {"serve"}  # and what the extra of that name brings

@@ -91,9 +91,8 @@ impl Classifier {
     /// The same, and `InputError` where there is no such copy.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let copy = options.copy.clone().unwrap_or_else(|| "fp32".to_owned());
-        let wanted = |info: &crate::bundle::Info| {
-            info.copies.iter().find(|one| one.name == copy).map(|one| one.file.clone())
-        };
+        let wanted =
+            |info: &crate::bundle::Info| info.copies.iter().find(|one| one.name == copy).map(|one| one.file.clone());
         let settings = Settings { threads: options.threads, library: options.library.clone() };
         // The library is loaded while the bundle's files are hashed; nothing of the bundle is parsed before all is.
         let (opened, runtime) = thread::scope(|scope| {

@@ -131,14 +131,7 @@ struct Parts {
 impl Error {
     /// An error of that kind; more about it is added by the methods below.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
-            kind,
-            what: what.into(),
-            place: None,
-            expected: None,
-            found: None,
-            fix: None,
-        }))
+        Self(Box::new(Parts { kind, what: what.into(), place: None, expected: None, found: None, fix: None }))
     }
 
     pub(crate) fn input(what: impl Into<String>) -> Self {

@@ -136,8 +136,7 @@ impl Reader<'_> {
             Some(b'"') => self.string().map(Value::Text),
             Some(b'-' | b'0'..=b'9') => self.number(),
             _ => {
-                for (word, value) in
-                    [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
+                for (word, value) in [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
                 {
                     if self.text[self.at..].starts_with(word) {
                         self.at += word.len();

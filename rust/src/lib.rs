@@ -29,6 +29,12 @@ pub use errors::{Error, Kind, Refusal, Result};
 pub use library::find as find_onnxruntime;
 pub use network::{Network, Settings};
 
+/// The SHA-256 of `data` in lower-case hexadecimal digits.
+#[must_use]
+pub fn sha256(data: &[u8]) -> String {
+    bundle::sha256(data)
+}
+
 /// How many threads to use: as many as were asked for, else one a CPU, at most 8.
 #[must_use]
 pub fn threads(asked: Option<usize>) -> usize {

@@ -15,6 +15,7 @@ Runs a Samesight bundle without Python.
   predict   classify photos
   verify    prove that every copy still gives PyTorch's answer, stage by stage
   bench     how long a photo takes here, and how many a second
+  prepare   what becomes of photos before the network, as hashes
   logits    tensors on stdin to logits on stdout, for `samesight verify --runner rust`
 
 samesight-rs COMMAND --help tells more. Exit code: 0 yes, 1 checked and no, 2 could not check.";
@@ -36,6 +37,7 @@ fn run(command: &str, words: Vec<OsString>) -> Result<u8> {
         "predict" => cli::predict::HELP,
         "verify" => cli::verify::HELP,
         "bench" => cli::bench::HELP,
+        "prepare" => cli::prepare::HELP,
         "logits" => cli::logits::HELP,
         _ => HELP,
     };
@@ -52,10 +54,11 @@ fn run(command: &str, words: Vec<OsString>) -> Result<u8> {
         "predict" => cli::predict::run(words),
         "verify" => cli::verify::run(words),
         "bench" => cli::bench::run(words),
+        "prepare" => cli::prepare::run(words),
         "logits" => cli::logits::run(words),
         _ => {
             let error = Error::new(samesight::Kind::Input, "there is no such command").found(command);
-            Err(error.expected("predict, verify, bench or logits").fix("samesight-rs --help"))
+            Err(error.expected("predict, verify, bench, prepare or logits").fix("samesight-rs --help"))
         }
     }
 }

@@ -83,9 +83,8 @@ impl Network {
 
     fn run(&mut self, tensors: &[f32], count: usize) -> Result<Vec<f32>> {
         let place = format!("the {} copy", self.copy.name);
-        let failed = |error: ort::Error| {
-            Error::invalid("ONNX Runtime cannot run a model").at(&place).found(first_line(&error))
-        };
+        let failed =
+            |error: ort::Error| Error::invalid("ONNX Runtime cannot run a model").at(&place).found(first_line(&error));
         let [channels, height, width] = self.shape;
         let shape = [count, channels, height, width];
         let outputs = if self.copy.input_dtype == Dtype::Float16 {
@@ -133,7 +132,8 @@ impl Network {
                 _ => false,
             };
             if !fits {
-                let found: Vec<String> = sides.iter().map(|side| format!("'{}' {}", side.name(), side.dtype())).collect();
+                let found: Vec<String> =
+                    sides.iter().map(|side| format!("'{}' {}", side.name(), side.dtype())).collect();
                 return Err(Error::invalid(format!("the {name} of a model is not what bundle.json says"))
                     .at(&self.copy.file)
                     .expected(format!("'{name}', {}, {}", dtype.name(), words(&wanted)))

@@ -73,8 +73,7 @@ impl Preprocess {
     pub fn from_json(value: &Value, place: &str) -> Result<Self> {
         let fields = Table::of(value, place, &["resize", "crop", "interpolation", "mean", "std"])?;
         let names: Vec<&str> = Interpolation::NAMES.iter().map(|(name, _)| *name).collect();
-        let filter =
-            json::choice(fields.get("interpolation"), &format!("{place}.interpolation"), &names)?;
+        let filter = json::choice(fields.get("interpolation"), &format!("{place}.interpolation"), &names)?;
         let crop = match fields.get("crop") {
             Value::Null => None,
             crop => Some(size(crop, &format!("{place}.crop"), &["width", "height"])?),
@@ -176,9 +175,7 @@ impl Preprocess {
             vec![("width".to_owned(), width.into()), ("height".to_owned(), height.into())]
         };
         let resize = match self.resize {
-            Resize::ShortestEdge(edge) => {
-                object([("kind", "shortest_edge".into()), ("size", edge.into())])
-            }
+            Resize::ShortestEdge(edge) => object([("kind", "shortest_edge".into()), ("size", edge.into())]),
             Resize::Exact(width, height) => {
                 let mut pairs = vec![("kind".to_owned(), "exact".into())];
                 pairs.extend(size((width, height)));

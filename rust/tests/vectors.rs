@@ -7,7 +7,7 @@ use samesight::images::{Pixels, decode, orientation};
 use samesight::json::{Value, parse};
 use samesight::preprocess::{Interpolation, Preprocess};
 use samesight::resample::{resize, resize_exact};
-use sha2::{Digest, Sha256};
+use samesight::sha256;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -56,10 +56,6 @@ fn file(case: &Value) -> Vec<u8> {
 
 fn spec(case: &Value) -> Preprocess {
     Preprocess::from_json(case.get("preprocess").unwrap(), "preprocess").unwrap()
-}
-
-fn sha256(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bytes(tensor: &[f32]) -> Vec<u8> {

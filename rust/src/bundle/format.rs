@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::errors::{Error, Kind, Result};
-use crate::json::{self, MAX_WHOLE, Table, Value, any_number, choice, each, formed, positive, text, text_or_empty, whole};
+use crate::json::{
+    self, MAX_WHOLE, Table, Value, any_number, choice, each, formed, positive, text, text_or_empty, whole,
+};
 use crate::preprocess::Preprocess;
 
 const FORMAT: &str = "samesight-bundle";
@@ -128,8 +130,15 @@ pub fn read(value: &Value) -> Result<(Info, Vec<File>)> {
     distinct("label", "labels", labels.iter().map(String::as_str))?;
     let files = each(top.get("files"), "files", 1, MAX_FILES, file)?;
     let string = |key| text(top.get(key), key, 100).map(str::to_owned);
-    let info =
-        Info { name: string("name")?, version: string("version")?, labels, preprocess, batch: input[0], copies, golden };
+    let info = Info {
+        name: string("name")?,
+        version: string("version")?,
+        labels,
+        preprocess,
+        batch: input[0],
+        copies,
+        golden,
+    };
     check_together(&info, &input, &output, &files)?;
     let files = files.into_iter().map(|(file, _)| file).collect();
     Ok((info, files))
@@ -315,7 +324,8 @@ fn is_device(part: &str) -> bool {
 
 /// semver.org: three numbers, perhaps a pre-release, perhaps a build.
 fn is_semantic_version(text: &str) -> bool {
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_number = |word: &str| is_digits(word) && (word == "0" || !word.starts_with('0'));
     let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
@@ -339,13 +349,12 @@ fn is_date(text: &str) -> bool {
 
 /// What a file is for, told by its path alone.
 fn role_of(path: &str) -> &'static str {
-    let is_onnx = path.ends_with(".onnx");
     match path {
         _ if path.starts_with("golden/") => "golden",
         "labels_mapping.json" => "labels",
         "model_info.json" => "info",
         "model_checksums.json" => "checksums",
-        _ if is_onnx => "model",
+        _ if path.strip_suffix(".onnx").is_some() => "model",
         _ => "document",
     }
 }
@@ -456,8 +465,24 @@ mod tests {
             assert!(check_path(good, "here").is_ok(), "{good}");
         }
         let bad = [
-            "", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".hidden", "a/.b", "a\\b", "C:x", "nul", "a/COM1.txt",
-            "x.", "ä", "bundle.json", "BUNDLE.SIG", "a b", "1/2/3/4/5/6/7/8/9",
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a/",
+            ".hidden",
+            "a/.b",
+            "a\\b",
+            "C:x",
+            "nul",
+            "a/COM1.txt",
+            "x.",
+            "ä",
+            "bundle.json",
+            "BUNDLE.SIG",
+            "a b",
+            "1/2/3/4/5/6/7/8/9",
         ];
         for path in bad {
             assert_eq!(check_path(path, "here").unwrap_err().kind(), Kind::BundlePath, "{path}");

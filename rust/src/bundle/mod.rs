@@ -77,7 +77,12 @@ impl Bundle {
             let status = status(&bundle.folder, &file.path)?;
             if status.len() != file.size_bytes as u64 {
                 let found = format!("{} bytes", status.len());
-                return Err(changed("size", &bundle.folder.join(&file.path), &format!("{} bytes", file.size_bytes), &found));
+                return Err(changed(
+                    "size",
+                    &bundle.folder.join(&file.path),
+                    &format!("{} bytes", file.size_bytes),
+                    &found,
+                ));
             }
         }
         let kept = bundle.check_hashes(wanted(&bundle.info).as_deref())?;
@@ -185,7 +190,12 @@ impl Bundle {
             }
         }
         if size != file.size_bytes {
-            return Err(changed("size", &path, &format!("{} bytes", file.size_bytes), &format!("{size} bytes or more")));
+            return Err(changed(
+                "size",
+                &path,
+                &format!("{} bytes", file.size_bytes),
+                &format!("{size} bytes or more"),
+            ));
         }
         let found = hexadecimal(&digest.finalize());
         if found != file.sha256 {
@@ -198,7 +208,8 @@ impl Bundle {
     fn check_present(&self) -> Result<()> {
         let own = ["bundle.json", "bundle.sha256"];
         let listed: BTreeSet<&str> = self.files.iter().map(|file| file.path.as_str()).chain(own).collect();
-        let parents = |path: &&'_ str| path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect::<Vec<_>>();
+        let parents =
+            |path: &&'_ str| path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect::<Vec<_>>();
         let folders: BTreeSet<String> = listed.iter().flat_map(parents).collect();
         let (there, folders_there) = scan(&self.folder)?;
         self.none_left("a listed file is missing", listed.iter().filter(|path| !there.contains(**path)))?;
@@ -225,7 +236,8 @@ pub(crate) fn sha256(data: &[u8]) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |four: u8| char::from(b"0123456789abcdef"[usize::from(four & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// What a mutex guards; a thread that panicked leaves nothing half done here.
@@ -254,7 +266,9 @@ fn root(folder: &Path) -> Result<PathBuf> {
 fn document(root: &Path) -> Result<Vec<u8>> {
     let data = read_own(root, "bundle.json", MAX_JSON_BYTES)?;
     if fs::symlink_metadata(root.join("bundle.sha256")).is_err() {
-        return Err(Error::new(Kind::BundleFiles, "the bundle lacks a file").at(root.display()).expected("bundle.sha256"));
+        return Err(Error::new(Kind::BundleFiles, "the bundle lacks a file")
+            .at(root.display())
+            .expected("bundle.sha256"));
     }
     let line = read_own(root, "bundle.sha256", 200)?;
     let right = format!("{}  bundle.json\n", sha256(&data));
@@ -292,7 +306,9 @@ fn read_own(root: &Path, name: &str, limit: usize) -> Result<Vec<u8>> {
     let stream = File::open(&path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut data));
     stream.map_err(|error| unreadable(&path, &error))?;
     if data.len() > limit {
-        return Err(Error::invalid("a file is too large").at(path.display()).expected(format!("at most {limit} bytes")));
+        return Err(Error::invalid("a file is too large")
+            .at(path.display())
+            .expected(format!("at most {limit} bytes")));
     }
     Ok(data)
 }

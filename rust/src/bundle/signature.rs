@@ -28,8 +28,9 @@ pub fn check(document: &[u8], signature: &[u8], trust: &Path) -> Result<()> {
     };
     let (signer, made) = (word("public_key", 44)?, word("signature", 88)?);
     if signer != trusted {
-        return Err(Error::new(Kind::Signature, "the bundle is signed by another key than the trusted one")
-            .at("bundle.sig"));
+        return Err(
+            Error::new(Kind::Signature, "the bundle is signed by another key than the trusted one").at("bundle.sig")
+        );
     }
     let fits = || {
         let (key, made) = (PublicKey::from_slice(&trusted).ok()?, Signature::from_slice(&made).ok()?);
@@ -44,8 +45,8 @@ pub fn check(document: &[u8], signature: &[u8], trust: &Path) -> Result<()> {
 
 /// The 32 bytes of a public key, whose file is one line.
 fn public_key(path: &Path) -> Result<Vec<u8>> {
-    let data = std::fs::read(path)
-        .map_err(|error| Error::input("cannot read a key").at(path.display()).found(error))?;
+    let data =
+        std::fs::read(path).map_err(|error| Error::input("cannot read a key").at(path.display()).found(error))?;
     let text = String::from_utf8_lossy(&data[..data.len().min(MAX_KEY_BYTES)]).into_owned();
     let mut words = text.split_whitespace();
     let key = match (words.next(), words.next(), words.next()) {
@@ -63,7 +64,7 @@ fn public_key(path: &Path) -> Result<Vec<u8>> {
 /// The bytes of base64 with padding (RFC 4648).
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let stripped = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);

@@ -12,7 +12,8 @@ use samesight::{Bundle, Classifier, Error, Kind, Network, Options, Result, Setti
 
 use super::{Words, print, stdout};
 
-pub const HELP: &str = "usage: samesight-rs bench BUNDLE [PHOTO...] [--copy NAME]... [--rounds N] [--json] [--threads N]
+pub const HELP: &str =
+    "usage: samesight-rs bench BUNDLE [PHOTO...] [--copy NAME]... [--rounds N] [--json] [--threads N]
                           [--onnxruntime FILE]
 
 How long a photo takes here, step by step and alone, and how many a second many take over all cores. Photos are those
@@ -78,7 +79,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
             let figure = |key| if let Some(Value::Number(number)) = row.get(key) { *number } else { 0.0 };
             let [load, read, decode, resize, network, second] =
                 ["load_ms", "read_ms", "decode_ms", "resize_ms", "network_ms", "photos_per_second"].map(figure);
-            let text = format!("{name:<8} {load:>8.1} {read:>8.2} {decode:>10.2} {resize:>10.2} {network:>11.2} {second:>9.1}");
+            let text = format!(
+                "{name:<8} {load:>8.1} {read:>8.2} {decode:>10.2} {resize:>10.2} {network:>11.2} {second:>9.1}"
+            );
             print(&mut out, &text);
         }
     }
@@ -92,13 +95,7 @@ fn golden_photos(bundle: &Bundle) -> Vec<PathBuf> {
 }
 
 /// How long a copy takes to load, and each step of each photo, one after another on all threads.
-fn alone(
-    bundle: &Bundle,
-    name: &str,
-    photos: &[PathBuf],
-    rounds: usize,
-    opening: &Options,
-) -> Result<(f64, Steps)> {
+fn alone(bundle: &Bundle, name: &str, photos: &[PathBuf], rounds: usize, opening: &Options) -> Result<(f64, Steps)> {
     let copy = bundle.copy(name)?;
     let settings = Settings { threads: opening.threads, library: opening.library.clone() };
     let start = Instant::now();

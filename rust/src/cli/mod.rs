@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod logits;
 pub mod predict;
+pub mod prepare;
 pub mod verify;
 
 use std::ffi::OsString;

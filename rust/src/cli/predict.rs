@@ -10,7 +10,8 @@ use samesight::{Classifier, Error, Kind, Options, Prediction, Result};
 
 use super::{Words, print, stdout, usage};
 
-pub const HELP: &str = "usage: samesight-rs predict BUNDLE IMAGE... [--json | --csv] [--top K] [--copy NAME] [--threads N]
+pub const HELP: &str =
+    "usage: samesight-rs predict BUNDLE IMAGE... [--json | --csv] [--top K] [--copy NAME] [--threads N]
                             [--trust KEY.pub] [--onnxruntime FILE]
 
 Classify photos. IMAGE is a photo or a folder, which stands for all its photos, sorted, those in its folders too.
@@ -42,7 +43,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words = Words::read(words, &["--json", "--csv"], &valued, HELP)?;
     let (folder, images) = words.bundle()?;
     let form = match (words.has("--json"), words.has("--csv")) {
-        (true, true) => return Err(Error::new(Kind::Input, "answers are written in one form").expected("--csv or --json")),
+        (true, true) => {
+            return Err(Error::new(Kind::Input, "answers are written in one form").expected("--csv or --json"));
+        }
         (true, false) => Form::Json,
         (false, true) => Form::Csv,
         (false, false) => Form::People,
@@ -56,7 +59,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let failed = if let [photo] = &photos[..] {
         one(&folder, &opening, photo, top, form)?
     } else {
-        many(&folder, Options { many: true, ..opening }, &photos, top, form)?
+        many(&folder, &Options { many: true, ..opening }, &photos, top, form)?
     };
     if failed > 0 && form == Form::People {
         eprintln!("{failed} of {} photos could not be classified", photos.len());
@@ -89,8 +92,8 @@ fn one(folder: &Path, opening: &Options, photo: &Path, top: usize, form: Form) -
 }
 
 /// Many photos, in order, each as soon as it is known.
-fn many(folder: &Path, opening: Options, photos: &[PathBuf], top: usize, form: Form) -> Result<usize> {
-    let classifier = Classifier::open_with(folder, &opening)?;
+fn many(folder: &Path, opening: &Options, photos: &[PathBuf], top: usize, form: Form) -> Result<usize> {
+    let classifier = Classifier::open_with(folder, opening)?;
     let id = classifier.bundle().id.clone();
     let mut out = stdout();
     let mut failed = 0;

@@ -9,7 +9,8 @@ use samesight::{Bundle, Result, Settings};
 
 use super::{Words, print, stdout};
 
-pub const HELP: &str = "usage: samesight-rs verify BUNDLE [--copy NAME]... [--samples N] [--json] [--threads N] [--trust KEY.pub]
+pub const HELP: &str =
+    "usage: samesight-rs verify BUNDLE [--copy NAME]... [--samples N] [--json] [--threads N] [--trust KEY.pub]
                            [--onnxruntime FILE]
 
 Prove that every copy in a bundle still gives PyTorch's answer: on this machine, in this runtime, from the photo's
@@ -46,5 +47,5 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         }
     }
     let _ = out.flush();
-    Ok(if found.is_ok() { 0 } else { 1 })
+    Ok(u8::from(!found.is_ok()))
 }

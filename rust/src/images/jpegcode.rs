@@ -7,8 +7,8 @@ use crate::errors::Result;
 
 const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
-    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61,
-    54, 47, 55, 62, 63,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63,
 ];
 const PROGRESSIVE: u8 = 0xc2;
 const LOOKUP_BITS: u32 = 9;
@@ -103,7 +103,7 @@ struct Bits<'a> {
     data: &'a [u8],
     place: usize,
     /// The next bits, the first of them topmost; below `count` of them others may stand already.
-    bits: u64,
+    next: u64,
     count: u32,
 }
 
@@ -115,14 +115,13 @@ impl Bits<'_> {
             return;
         }
         if let Some(eight) = self.data.get(self.place..self.place + 8) {
-            let word = u64::from_be_bytes([
-                eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7],
-            ]);
+            let word =
+                u64::from_be_bytes([eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7]]);
             let has_ff = (!word).wrapping_sub(0x0101_0101_0101_0101) & word & 0x8080_8080_8080_8080 != 0;
             if !has_ff {
-                self.bits |= word >> self.count;
-                self.place += ((63 - self.count) >> 3) as usize;
-                self.count |= 56;
+                self.next |= word >> self.count;
+                self.place += ((63 - self.count) / 8) as usize;
+                self.count |= 0b11_1000;
                 return;
             }
         }
@@ -140,7 +139,7 @@ impl Bits<'_> {
                 self.place += 1;
             }
             self.place += 1;
-            self.bits |= u64::from(*byte) << (56 - self.count);
+            self.next |= u64::from(*byte) << (56 - self.count);
             self.count += 8;
         }
     }
@@ -150,7 +149,7 @@ impl Bits<'_> {
         if count > self.count {
             return Err(damaged("a marker within compressed data"));
         }
-        self.bits <<= count;
+        self.next <<= count;
         self.count -= count;
         Ok(())
     }
@@ -162,7 +161,7 @@ impl Bits<'_> {
             return Ok(0);
         }
         self.fill();
-        let value = (self.bits >> (64 - size)) as u32;
+        let value = (self.next >> (64 - size)) as u32;
         self.drop(size)?;
         Ok(value)
     }
@@ -177,7 +176,7 @@ impl Bits<'_> {
         if size == 0 {
             return Ok(0);
         }
-        let value = (self.bits >> (64 - size)) as i32;
+        let value = (self.next >> (64 - size)) as i32;
         self.drop(size)?;
         Ok(if value < 1 << (size - 1) { value - (1 << size) + 1 } else { value })
     }
@@ -186,7 +185,7 @@ impl Bits<'_> {
     #[inline(always)]
     fn symbol(&mut self, table: &Huffman) -> Result<u8> {
         self.fill();
-        let [length, symbol] = table.lookup[(self.bits >> (64 - LOOKUP_BITS)) as usize];
+        let [length, symbol] = table.lookup[(self.next >> (64 - LOOKUP_BITS)) as usize];
         if length != 0 {
             self.drop(u32::from(length))?;
             return Ok(symbol);
@@ -196,7 +195,7 @@ impl Bits<'_> {
 
     #[cold]
     fn long_symbol(&mut self, table: &Huffman) -> Result<u8> {
-        let next = (self.bits >> 48) as u32;
+        let next = (self.next >> 48) as u32;
         for length in LOOKUP_BITS + 1..=16 {
             let (limit, offset) = table.limits[length as usize];
             if next < limit {
@@ -211,7 +210,7 @@ impl Bits<'_> {
 
     /// Go on behind the next restart marker, which is the one of that number.
     fn restart(&mut self, number: usize) -> Result<()> {
-        (self.bits, self.count) = (0, 0);
+        (self.next, self.count) = (0, 0);
         let start = find(self.data, self.place, 0xff).map_or(self.data.len(), |at| self.place + at);
         let mut end = start;
         while self.data.get(end) == Some(&0xff) {
@@ -283,8 +282,7 @@ impl<'a> Reader<'a> {
             frame.components.iter().map(|one| one.down).max().unwrap_or(1),
         );
         let is_progressive = frame.marker == PROGRESSIVE;
-        let (mcus_across, mcus_down) =
-            (frame.width.div_ceil(8 * most.0), frame.height.div_ceil(8 * most.1));
+        let (mcus_across, mcus_down) = (frame.width.div_ceil(8 * most.0), frame.height.div_ceil(8 * most.1));
         let components = frame.components.iter().map(|one| {
             let (stride, height) = (mcus_across * one.across, mcus_down * one.down);
             Component {
@@ -340,7 +338,7 @@ impl<'a> Reader<'a> {
                     let scan = self.scan_header(payload)?;
                     self.read_scan(&scan)?;
                 }
-                0xc0..=0xcf => return Err(damaged("a second frame")),
+                0xc3 | 0xc5..=0xcf => return Err(damaged("a second frame")),
                 _ => {}
             }
         }
@@ -443,7 +441,7 @@ impl<'a> Reader<'a> {
                 component.quantisation = Some(table.ok_or_else(|| damaged("a quantisation table that is missing"))?);
             }
         }
-        let bits = Bits { data: self.data, place: self.place, bits: 0, count: 0 };
+        let bits = Bits { data: self.data, place: self.place, next: 0, count: 0 };
         let mut state = State { bits, predictions: [0; 4], blocks_to_skip: 0 };
         let most = self.coded.most;
         let (mcus_across, mcus_down) = match scan.parts[..] {

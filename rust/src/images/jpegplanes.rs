@@ -28,7 +28,7 @@ pub struct Upsampler<'a> {
 impl<'a> Upsampler<'a> {
     /// Raises `PhotoError` where the ratio is not whole.
     pub fn new(one: &'a Component, most: (usize, usize), width: usize, height: usize) -> Result<Self> {
-        if most.0 % one.across != 0 || most.1 % one.down != 0 {
+        if !most.0.is_multiple_of(one.across) || !most.1.is_multiple_of(one.down) {
             return Err(unsupported("a JPEG whose colour is sampled in a ratio that is not whole"));
         }
         let own_width = (width * one.across).div_ceil(most.0);
@@ -73,7 +73,7 @@ impl<'a> Upsampler<'a> {
             }
             Growth::SmoothDown => {
                 self.blend_rows(y);
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 for (target, sum) in self.out.iter_mut().zip(&self.sums) {
                     *target = ((sum + bias) >> 2) as u8;
                 }
@@ -88,7 +88,7 @@ impl<'a> Upsampler<'a> {
     /// Three parts of the nearer row and one of the next; at an edge there is no other row.
     fn blend_rows(&mut self, y: usize) {
         let near = y / 2;
-        let other = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
+        let other = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
         let near = line(self.samples, self.stride, near, self.width);
         let other = line(self.samples, self.stride, other, self.width);
         for ((sum, near), other) in self.sums.iter_mut().zip(near).zip(other) {

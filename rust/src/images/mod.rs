@@ -98,10 +98,8 @@ pub fn decode(data: &[u8]) -> Result<Pixels> {
         Format::Webp => webp::decode(data)?,
     };
     if (pixels.width, pixels.height) != (width, height) {
-        let found = format!(
-            "a header of {width} x {height} but a picture of {} x {} pixels",
-            pixels.width, pixels.height
-        );
+        let found =
+            format!("a header of {width} x {height} but a picture of {} x {} pixels", pixels.width, pixels.height);
         return Err(damaged(found));
     }
     Ok(pixels.upright(orientation(data)))

@@ -133,8 +133,7 @@ pub fn jpeg_segments(data: &[u8]) -> Result<Vec<Part>> {
         if marker == EOI {
             return Ok(found);
         }
-        let length =
-            u16_be(data, place).ok_or_else(|| truncated("the file ends within a segment"))?;
+        let length = u16_be(data, place).ok_or_else(|| truncated("the file ends within a segment"))?;
         let end = place + usize::from(length);
         if length < 2 {
             return Err(damaged(format!("a JPEG segment {marker:02X} of impossible length")));
@@ -294,7 +293,8 @@ fn webp_size(data: &[u8]) -> Result<(usize, usize)> {
     match name {
         b"VP8X" => {
             let sides = data.get(24..30).ok_or_else(cut)?;
-            let side = |at: usize| usize::from(sides[at]) | usize::from(sides[at + 1]) << 8 | usize::from(sides[at + 2]) << 16;
+            let side =
+                |at: usize| usize::from(sides[at]) | usize::from(sides[at + 1]) << 8 | usize::from(sides[at + 2]) << 16;
             Ok((1 + side(0), 1 + side(3)))
         }
         b"VP8L" => {

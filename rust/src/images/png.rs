@@ -8,15 +8,8 @@ use crate::errors::Result;
 
 const PALETTE: u8 = 3;
 /// Adam7: first column, first row, step across, step down of each pass.
-const PASSES: [[usize; 4]; 7] = [
-    [0, 0, 8, 8],
-    [4, 0, 8, 8],
-    [0, 4, 4, 8],
-    [2, 0, 4, 4],
-    [0, 2, 2, 4],
-    [1, 0, 2, 2],
-    [0, 1, 1, 2],
-];
+const PASSES: [[usize; 4]; 7] =
+    [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
 const WHOLE: [[usize; 4]; 1] = [[0, 0, 1, 1]];
 
 struct Header {
@@ -43,13 +36,7 @@ impl Header {
             return Err(wrong());
         }
         let (width, height) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        Ok(Self {
-            width: width as usize,
-            height: height as usize,
-            depth,
-            colour,
-            is_interlaced: interlacing == 1,
-        })
+        Ok(Self { width: width as usize, height: height as usize, depth, colour, is_interlaced: interlacing == 1 })
     }
 
     fn channels(&self) -> usize {
@@ -147,8 +134,7 @@ fn unfilter(rows: &mut [u8], row_bytes: usize, step: usize) -> Result<()> {
             3 => {
                 for at in 0..row_bytes {
                     let left = if at >= step { row[at - step] } else { 0 };
-                    let mean = (u16::from(left) + u16::from(above[at])) / 2;
-                    row[at] = row[at].wrapping_add(mean as u8);
+                    row[at] = row[at].wrapping_add(u8::midpoint(left, above[at]));
                 }
             }
             4 => {

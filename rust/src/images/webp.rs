@@ -69,9 +69,8 @@ fn still(data: &[u8]) -> Result<Still> {
         let Some(head) = head.get(..16) else {
             return Err(damaged("a WebP frame that is too short"));
         };
-        let place = |at: usize| {
-            2 * (usize::from(head[at]) | usize::from(head[at + 1]) << 8 | usize::from(head[at + 2]) << 16)
-        };
+        let place =
+            |at: usize| 2 * (usize::from(head[at]) | usize::from(head[at + 1]) << 8 | usize::from(head[at + 2]) << 16);
         let chunks = picture_chunks(data, chunk.start + 16, chunk.end)?;
         let file = file(data, &chunks, &head[6..12]);
         return Ok(Still { file, left: place(0), top: place(3) });

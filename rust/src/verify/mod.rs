@@ -301,7 +301,10 @@ fn judge_logits(golden: &Golden, index: usize, result: &RunnerResult, logits: &[
 /// The largest difference of two rows of logits; infinite where one is no number.
 fn furthest(found: &[f32], expected: &[f32]) -> f64 {
     let distances = found.iter().zip(expected).map(|(one, other)| (f64::from(*one) - f64::from(*other)).abs());
-    distances.fold(0.0, |most, one| if one.is_nan() || one > most { if one.is_nan() { f64::INFINITY } else { one } } else { most })
+    distances.fold(
+        0.0,
+        |most, one| if one.is_nan() || one > most { if one.is_nan() { f64::INFINITY } else { one } } else { most },
+    )
 }
 
 /// Fill in a result's figures from its logits, and judge what was recorded of them.
@@ -312,14 +315,8 @@ fn summarise(golden: &Golden, result: &mut RunnerResult, answers: &[Option<Vec<f
         return;
     }
     let (wanted, pytorch) = (reference(golden, result), &golden.logits[REFERENCE]);
-    let mut figures = Figures {
-        most: 0.0,
-        mean: 0.0,
-        allowed: 0.0,
-        from_record: None,
-        from_pytorch: 0.0,
-        label_agreement: 0.0,
-    };
+    let mut figures =
+        Figures { most: 0.0, mean: 0.0, allowed: 0.0, from_record: None, from_pytorch: 0.0, label_agreement: 0.0 };
     let mut nearest = -1.0;
     let mut values = 0;
     for (index, logits) in &judged {

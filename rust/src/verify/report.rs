@@ -109,7 +109,8 @@ impl Verification {
     /// What it comes to, in plain words.
     fn verdict(&self) -> Vec<String> {
         if self.is_ok() {
-            let copies = if self.runners.len() == 1 { "1 copy".to_owned() } else { format!("{} copies", self.runners.len()) };
+            let copies =
+                if self.runners.len() == 1 { "1 copy".to_owned() } else { format!("{} copies", self.runners.len()) };
             let samples = self.samples;
             return vec![format!(
                 "the same answer everywhere: {copies}, {samples} golden samples, every stage from the photo's bytes to the label"

@@ -40,11 +40,17 @@ impl Comparison {
     /// dimensions with their lengths.
     pub fn of(found: &[f64], expected: &[f64], axes: &[(&'static str, usize)], allowed: f64) -> Option<Self> {
         let distance = |one: f64, other: f64| {
-            if one.to_bits() == other.to_bits() || one == other || (one.is_nan() && other.is_nan()) {
+            if one.is_nan() && other.is_nan() {
                 return 0.0;
             }
-            let distance = (one - other).abs();
-            if distance.is_nan() { f64::INFINITY } else { distance }
+            let distance = (one - other).abs(); // of two infinities it is no number
+            if distance.is_nan() && one.to_bits() == other.to_bits() {
+                0.0
+            } else if distance.is_nan() {
+                f64::INFINITY
+            } else {
+                distance
+            }
         };
         let distances: Vec<f64> = found.iter().zip(expected).map(|(one, other)| distance(*one, *other)).collect();
         let first = distances.iter().position(|distance| *distance > allowed)?;
@@ -55,11 +61,15 @@ impl Comparison {
             }
         }
         let named = |mut place: usize| {
-            let mut places: Vec<_> = axes.iter().rev().map(|(name, length)| {
-                let one = (*name, place % length);
-                place /= length;
-                one
-            }).collect();
+            let mut places: Vec<_> = axes
+                .iter()
+                .rev()
+                .map(|(name, length)| {
+                    let one = (*name, place % length);
+                    place /= length;
+                    one
+                })
+                .collect();
             places.reverse();
             places
         };
@@ -77,9 +87,8 @@ impl Comparison {
 
     /// The difference in one line.
     pub fn words(&self) -> String {
-        let place = |axes: &[(&str, usize)]| {
-            axes.iter().map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>().join(" ")
-        };
+        let place =
+            |axes: &[(&str, usize)]| axes.iter().map(|(name, at)| format!("{name} {at}")).collect::<Vec<_>>().join(" ");
         format!(
             "{} of {} values differ, first at {}, most by {} at {} (expected {}, found {})",
             self.different,
@@ -128,7 +137,13 @@ impl Fault {
         };
         if let Some(one) = &self.comparison {
             let figure = |value: f64| {
-                let word = if value.is_nan() { "nan" } else if value > 0.0 { "inf" } else { "-inf" };
+                let word = if value.is_nan() {
+                    "nan"
+                } else if value > 0.0 {
+                    "inf"
+                } else {
+                    "-inf"
+                };
                 if value.is_finite() { Value::Number(value) } else { word.into() }
             };
             let place = |axes: &[(&'static str, usize)]| {
@@ -215,9 +230,7 @@ fn judge_resize(
         return Ok(kept);
     };
     let mut fault = match resize(&pixels, &bundle.info.preprocess) {
-        Err(error) => {
-            Fault::new(RESIZE, &sample.id, format!("the photo cannot be resized: {}", error.one_line()))
-        }
+        Err(error) => Fault::new(RESIZE, &sample.id, format!("the photo cannot be resized: {}", error.one_line())),
         Ok(small) if sha256(small.data()) == sample.resized_sha256 => {
             let what = format!("{} does not hold the pixels that golden.json records", sample.resized);
             let fault = kept.is_none().then(|| Fault::new(RESIZE, &sample.id, what));
