@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # uv is to trust whom the system trusts, as pip and git do
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup demo web browser engine test test-all check lint format rows figures lock clean
+.PHONY: help setup demo web rust browser engine test test-all check lint format rows figures lock clean
 
 help:
 	@echo "make setup     a virtual environment in .venv with everything (about 6 GB: PyTorch)"
 	@echo "make demo      the main job on embedded data: photos to a verified bundle, a few minutes"
 	@echo "make web       the browser runtime and its page, into the Python package (Node.js 20 and npm)"
+	@echo "make rust      samesight-rs, into rust/target/release (Rust 1.93 or later)"
 	@echo "make test      what CI runs: no GPU, no network once set up, under 10 minutes on 2 cores"
 	@echo "make test-all  everything, with real photos where they are at hand"
 	@echo "make check     make lint (ruff, mypy, generated docs), then make test"
@@ -41,6 +42,9 @@ web/node_modules/.package-lock.json: web/package-lock.json
 $(WEB): web/node_modules/.package-lock.json web/build.mjs web/tsconfig.json $(shell find web/src web/demo -type f)
 	cd web && npm run --silent build
 	touch $@
+
+rust:
+	cd rust && cargo build --release
 
 browser: # for the tests in a real browser: a Chromium, Debian's where there is none
 	sh tests/setup_browser.sh

@@ -171,3 +171,11 @@ def web_engine(chromium: Browser, web_url: str) -> Iterator[Page]:
     with browser.open_page(chromium, web_url) as opened:
         opened.evaluate(browser.OPEN)
         yield opened
+
+
+@pytest.fixture(scope="session")
+def samesight_rs() -> Path:
+    """The Rust program, built anew where its sources are newer; skipped without cargo."""
+    import cargo
+
+    return cargo.build_program()

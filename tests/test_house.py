@@ -23,7 +23,7 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
     *("answers", "runner", "runners", "runtime", "openvino", "evaluate", "verify", "report", "zoo"),
-    *("bench", "machine", "profiles", "web", "cluster"),
+    *("bench", "machine", "profiles", "rust", "web", "cluster"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
 # What imports the core alone, and what its own extra brings.

@@ -63,6 +63,12 @@ def _web(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
     return list(open_browser_runners(bundle, copies))
 
 
+def _rust(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+    from samesight.rust import open_rust_runners
+
+    return list(open_rust_runners(bundle, copies))
+
+
 RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
@@ -72,6 +78,7 @@ PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16
 ELSEWHERE: dict[str, Callable[..., list[Runner]]] = {
     "server": _server,
     "web": _web,
+    "rust": _rust,
     "secure": _secure("aby3"),
     "secure-cheetah": _secure("cheetah"),
 }

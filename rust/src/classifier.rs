@@ -1,0 +1,294 @@
+//! A bundle that answers: from photo to label.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use crate::bundle::Bundle;
+use crate::errors::{Error, Refusal, Result};
+use crate::images::{self, MAX_BYTES, Pixels, decode};
+use crate::library;
+use crate::network::{Network, Settings};
+use crate::resample::resize;
+
+const BATCH: usize = 8;
+const MANY: usize = 16; // photos from which each core runs the network for photos of its own
+
+/// How a bundle is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which copy answers; fp32 where nothing is said.
+    pub copy: Option<String>,
+    /// CPU threads; one a CPU, at most 8, where nothing is said.
+    pub threads: Option<usize>,
+    /// Refuse a bundle that is not signed by the public key in this file.
+    pub trust: Option<PathBuf>,
+    /// ONNX Runtime's shared library; found where nothing is said.
+    pub library: Option<PathBuf>,
+    /// Only `classify_many` will be asked: it loads the network itself, once for each core.
+    pub many: bool,
+}
+
+/// One of the likeliest labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Top {
+    /// The label.
+    pub label: String,
+    /// Its place among the labels.
+    pub index: usize,
+    /// 0 to 1.
+    pub probability: f64,
+}
+
+/// What a photo shows.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The likeliest labels, likeliest first, equal ones in the order of the labels; there is at least one.
+    pub top: Vec<Top>,
+    /// A number a label, before softmax.
+    pub logits: Vec<f32>,
+}
+
+impl Prediction {
+    /// The likeliest label.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.top[0].label
+    }
+
+    /// Its probability, 0 to 1: the softmax of the logits, in float64.
+    #[must_use]
+    pub fn confidence(&self) -> f64 {
+        self.top[0].probability
+    }
+}
+
+/// A bundle, loaded. Several threads may use it; they wait for one another at the network only.
+pub struct Classifier {
+    bundle: Bundle,
+    copy: String,
+    model: Vec<u8>,
+    settings: Settings,
+    network: Mutex<Option<Network>>,
+}
+
+impl Classifier {
+    /// The classifier of the bundle in `folder`, after every check of it.
+    ///
+    /// # Errors
+    /// A bundle's error for the first check that fails, `RuntimeMissing` where there is no ONNX Runtime.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(folder, &Options::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// The same, and `InputError` where there is no such copy.
+    pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self> {
+        let copy = options.copy.clone().unwrap_or_else(|| "fp32".to_owned());
+        let wanted =
+            |info: &crate::bundle::Info| info.copies.iter().find(|one| one.name == copy).map(|one| one.file.clone());
+        let settings = Settings { threads: options.threads, library: options.library.clone() };
+        // The library is loaded while the bundle's files are hashed; nothing of the bundle is parsed before all is.
+        let (opened, runtime) = thread::scope(|scope| {
+            let runtime = scope.spawn(|| library::load(settings.library.as_deref()).map(drop));
+            let opened = Bundle::open_keeping(folder.as_ref(), options.trust.as_deref(), &wanted);
+            (opened, runtime.join().unwrap_or(Ok(())))
+        });
+        let (bundle, model) = opened?;
+        bundle.copy(&copy)?;
+        runtime?;
+        let model = model.unwrap_or_default();
+        let classifier = Self { bundle, copy, model, settings, network: Mutex::new(None) };
+        if !options.many {
+            *classifier.lock() = Some(classifier.load(&classifier.settings)?);
+        }
+        Ok(classifier)
+    }
+
+    /// The bundle that answers.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// What the photo shows whose file has these bytes: the 5 likeliest labels.
+    ///
+    /// # Errors
+    /// `PhotoError` where it cannot be read, `BundleInvalid` where the network's answer is not a number.
+    pub fn classify(&self, photo: &[u8]) -> Result<Prediction> {
+        self.classify_top(photo, 5)
+    }
+
+    /// The same, with the `top` likeliest labels.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn classify_top(&self, photo: &[u8], top: usize) -> Result<Prediction> {
+        self.classify_pixels(&decode(photo)?, top)
+    }
+
+    /// What pixels show that are upright already.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn classify_pixels(&self, pixels: &Pixels, top: usize) -> Result<Prediction> {
+        let spec = &self.bundle.info.preprocess;
+        let tensor = spec.normalise(&resize(pixels, spec)?);
+        let mut network = self.lock();
+        let logits = match &mut *network {
+            Some(network) => network.logits(&tensor, 1)?,
+            empty => empty.insert(self.load(&self.settings)?).logits(&tensor, 1)?,
+        };
+        drop(network);
+        self.prediction(logits, top)
+    }
+
+    fn load(&self, settings: &Settings) -> Result<Network> {
+        Network::load(&self.model, self.bundle.copy(&self.copy)?, &self.bundle.info, settings)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Network>> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For each photo in order what it shows, or why not, as soon as it is known.
+    ///
+    /// Where there are many, each core takes photos of its own through all steps, a few at a time, so that none
+    /// waits for another. `each` says whether to go on.
+    ///
+    /// # Errors
+    /// `BundleInvalid` where the network cannot be loaded.
+    pub fn classify_many(
+        &self,
+        photos: &[PathBuf],
+        top: usize,
+        mut each: impl FnMut(usize, Result<Prediction>) -> bool,
+    ) -> Result<()> {
+        let threads = crate::threads(self.settings.threads);
+        let lanes = if photos.len() < MANY { 1 } else { threads.min(photos.len().div_ceil(BATCH)) };
+        let next = AtomicUsize::new(0);
+        let is_over = AtomicBool::new(false);
+        let settings = Settings { threads: Some(threads / lanes), ..self.settings.clone() };
+        thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel::<Result<(usize, Vec<Result<Prediction>>)>>(4 * lanes);
+            for _ in 0..lanes {
+                let (sender, next, is_over, settings) = (sender.clone(), &next, &is_over, &settings);
+                scope.spawn(move || {
+                    let mut network = match self.load(settings) {
+                        Ok(network) => network,
+                        Err(error) => return drop(sender.send(Err(error))),
+                    };
+                    while !is_over.load(Ordering::Relaxed) {
+                        let start = next.fetch_add(BATCH, Ordering::Relaxed);
+                        let Some(some) = photos.get(start..photos.len().min(start + BATCH)) else { return };
+                        if some.is_empty() || sender.send(Ok((start, self.answers(some, &mut network, top)))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut waiting: BTreeMap<usize, Vec<Result<Prediction>>> = BTreeMap::new();
+            let mut due = 0;
+            for answers in receiver {
+                let (start, answers) = answers.inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
+                waiting.insert(start, answers);
+                while let Some(answers) = waiting.remove(&due) {
+                    for answer in answers {
+                        if !each(due, answer) {
+                            is_over.store(true, Ordering::Relaxed);
+                            return Ok(());
+                        }
+                        due += 1;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The answers to a few photos, which go through the network together.
+    fn answers(&self, photos: &[PathBuf], network: &mut Network, top: usize) -> Vec<Result<Prediction>> {
+        let (width, height) = self.bundle.info.preprocess.size();
+        let values = 3 * width * height;
+        let mut tensors = vec![0.0; photos.len() * values];
+        let mut count = 0;
+        let mut outcomes = Vec::with_capacity(photos.len());
+        for path in photos {
+            let target = &mut tensors[count * values..(count + 1) * values];
+            outcomes.push(read_photo(path).and_then(|data| self.prepare_into(&data, target)));
+            count += usize::from(outcomes[outcomes.len() - 1].is_ok());
+        }
+        let classes = self.bundle.info.labels.len();
+        let found = if count > 0 { network.logits(&tensors[..count * values], count) } else { Ok(Vec::new()) };
+        let rows = match found {
+            Ok(rows) => rows,
+            Err(error) => {
+                let words = error.one_line();
+                return outcomes.into_iter().map(|one| one.and(Err(Error::invalid(words.clone())))).collect();
+            }
+        };
+        let mut rows = rows.chunks_exact(classes);
+        let answer = |one: Result<()>| one.and_then(|()| self.prediction(rows.next().unwrap_or(&[]).to_vec(), top));
+        outcomes.into_iter().map(answer).collect()
+    }
+
+    /// The tensor of a photo's bytes, into `tensor`: channel by channel, row by row.
+    fn prepare_into(&self, photo: &[u8], tensor: &mut [f32]) -> Result<()> {
+        let spec = &self.bundle.info.preprocess;
+        spec.normalise_into(&resize(&decode(photo)?, spec)?, tensor);
+        Ok(())
+    }
+
+    /// What `logits` say, likeliest first.
+    fn prediction(&self, logits: Vec<f32>, top: usize) -> Result<Prediction> {
+        let labels = &self.bundle.info.labels;
+        let wrong = logits.iter().filter(|value| !value.is_finite()).count();
+        if wrong > 0 || logits.len() != labels.len() {
+            return Err(Error::invalid("the network's answer is not a number")
+                .at(format!("the {} copy of {}", self.copy, self.bundle.info.name))
+                .expected(format!("{} finite logits", labels.len()))
+                .found(format!("{wrong} that are not")));
+        }
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers: Vec<f64> = logits.iter().map(|value| (f64::from(*value) - f64::from(most)).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|one, other| logits[*other].total_cmp(&logits[*one])); // stable: equal ones stay in order
+        order.truncate(top.max(1));
+        let top = order.into_iter().map(|index| Top {
+            label: labels[index].clone(),
+            index,
+            probability: powers[index] / sum,
+        });
+        Ok(Prediction { top: top.collect(), logits })
+    }
+}
+
+/// The bytes of a photo's file.
+///
+/// # Errors
+/// `PhotoError` where it cannot be read, or has more bytes than a photo may have.
+pub fn read_photo(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| {
+        // Without Rust's " (os error 2)": the words are those that every program has for it.
+        let words = error.to_string();
+        let words = words.split(" (os error").next().unwrap_or_default().to_owned();
+        Error::photo(Refusal::Unreadable, words).at(path.display())
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len() as usize;
+    let mut data = Vec::with_capacity(length.min(MAX_BYTES) + 1);
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut data).map_err(unreadable)?;
+    if data.len() > MAX_BYTES {
+        let found = format!("{} bytes or more", data.len());
+        return Err(images::too_large(format!("at most {MAX_BYTES} bytes"), found).at(path.display()));
+    }
+    Ok(data)
+}
