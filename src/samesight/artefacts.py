@@ -116,7 +116,8 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
     missed = [] if options.rehearsal else list(_missed(done, built))
     left_out: list[str] = []
     if options.secure:
-        found = encrypt(recipe, done, built, out, few=options.rehearsal)
+        trained = {name: one for name, one in built.items() if isinstance(one, Built)}
+        found = encrypt(recipe, done, trained, out, few=options.rehearsal)
         artefacts += found.artefacts
         missed += [] if options.rehearsal else found.missed
         left_out += found.left_out

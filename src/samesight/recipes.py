@@ -279,7 +279,7 @@ def _text(table: Mapping[str, Any], key: str, path: Path) -> str:
 
 def _check_untrained(value: Mapping[str, Any], path: Path) -> None:
     """Refuse what only a training leaves or takes in a recipe whose networks come trained."""
-    found = [f"[{name}]" for name in ("training", "split") if name in value]
+    found = [f"[{name}]" for name in ("training", "split", "secure") if name in value]
     names = ("notes", "checkpoint", "costs", "sample_log")
     found += [f"[artefacts] {name}" for name in names if name in value.get("artefacts", {})]
     if found:
