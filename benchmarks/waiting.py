@@ -7,8 +7,8 @@ programs on the machine change little. Then so many cores are simulated that tak
 for its own time, at 80 % of what they can do: photos that come at even times, and at random ones. Nothing is
 lost to HTTP, threads or other programs: a server that keeps the order cannot have a lower p99 / p50.
 
-With --rounds, a real server is asked at 80 % of what it can do just then, and in turns with it as many threads
-of one process that do the photos' stages and nothing else: what those have too is the machine's doing, not the
+With --rounds, a real server is asked at 80 % of what it can do just then, in turns with as many threads of
+one process that do the photos' stages and nothing else: what those have too is the machine's doing, not the
 server's. Writes benchmarks/waiting.json.
 """
 
