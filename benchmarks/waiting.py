@@ -1,12 +1,15 @@
 """How long photos must wait at a given load, whatever the server: the floor under the latencies of server.py.
 
-`python benchmarks/waiting.py --bundle BUNDLE --photos FOLDER`
+`python benchmarks/waiting.py --bundle BUNDLE --photos FOLDER [--rounds 3 --seconds 20]`
 
 Each photo is taken through all stages in one thread, three times; the least CPU time counts, which other
 programs on the machine change little. Then so many cores are simulated that take photos in their order, each
 for its own time, at 80 % of what they can do: photos that come at even times, and at random ones. Nothing is
-lost to HTTP, threads or other programs: a server that keeps the order cannot have a lower p99 / p50. Writes
-benchmarks/waiting.json.
+lost to HTTP, threads or other programs: a server that keeps the order cannot have a lower p99 / p50.
+
+With --rounds, a real server is asked at 80 % of what it can do just then, in turns with as many threads of
+one process that do the photos' stages and nothing else: what those have too is the machine's doing, not the
+server's. Writes benchmarks/waiting.json.
 """
 
 from __future__ import annotations
@@ -14,16 +17,22 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
+import queue
 import random
 import statistics
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from server import Running, free_port, load
+
 from samesight.bundle import open_bundle
 from samesight.machine import machine, versions
 from samesight.preprocess import preprocess
-from samesight.runner import Settings
+from samesight.runner import Settings, cpus
 from samesight.runtime import open_runner
 
 RESULTS = Path(__file__).resolve().parent / "waiting.json"
@@ -61,6 +70,67 @@ def latencies(service: Sequence[float], cores: int, load: float, poisson: bool) 
     return sorted(found)
 
 
+class Threads:
+    """As many threads as a server has, that take photos in their order and do their stages alone."""
+
+    def __init__(self, bundle: Path, photos: Sequence[Path]) -> None:
+        opened = open_bundle(bundle)
+        runner = open_runner(opened, "fp32", settings=Settings(threads=1))
+        self._stages = lambda data: runner.logits(preprocess(data, opened.preprocess)[None])
+        self._data = [photo.read_bytes() for photo in photos]
+
+    def ask(self, rate: float, seconds: float) -> list[float]:
+        """Sorted milliseconds from when a photo is due, at even times, to its answer."""
+        waiting: queue.SimpleQueue[tuple[float, bytes] | None] = queue.SimpleQueue()
+        found: list[float] = []
+
+        def work() -> None:
+            while (job := waiting.get()) is not None:
+                self._stages(job[1])
+                found.append(1000 * (time.perf_counter() - job[0]))
+
+        threads = [threading.Thread(target=work) for _ in range(cpus())]
+        for thread in threads:
+            thread.start()
+        start = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            due = start + number / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            waiting.put((due, self._data[number % len(self._data)]))
+        for _ in threads:
+            waiting.put(None)
+        for thread in threads:
+            thread.join()
+        return sorted(found)
+
+
+def live(bundle: Path, photos: Sequence[Path], rounds: int, seconds: float) -> list[dict]:
+    """The server and the threads in turns, at 80 % of what the server can do at the start of each round."""
+    port = free_port()
+    words = (str(bundle), "--port", str(port), "--log", "off", "--batch", "1")
+    server = Running(
+        "samesight", [sys.executable, "-m", "samesight", "serve", *words], port, "/classify", "raw"
+    )
+    alone = Threads(bundle, photos)
+    found = []
+    try:
+        server.wait(photos[0])
+        for turn in range(rounds):
+            closed = load(server.url, photos, "--seconds", seconds / 2, "--connections", 8)
+            rate = 0.8 * closed["per_second"]
+            asked: dict[str, dict] = {}
+            for name in ("server", "threads") if turn % 2 == 0 else ("threads", "server"):
+                if name == "server":
+                    one = load(server.url, photos, "--rate", rate, "--seconds", seconds, "--connections", 500)
+                    asked[name] = {**one, "p99_by_p50": one["p99_ms"] / one["p50_ms"]}
+                else:
+                    asked[name] = row(alone.ask(rate, seconds))
+            found.append({"rate": rate, "load_average": os.getloadavg()[0], **asked})
+    finally:
+        server.end()
+    return found
+
+
 def row(ordered: Sequence[float]) -> dict[str, float]:
     """Percentiles, and how far the highest is from the middle."""
     p50, p95, p99 = (ordered[int(share * len(ordered))] for share in (0.5, 0.95, 0.99))
@@ -74,6 +144,8 @@ def main() -> None:
     )
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True, help="the folder that server.py was given")
+    parser.add_argument("--rounds", type=int, default=0, help="with a real server (default: none)")
+    parser.add_argument("--seconds", type=float, default=20)
     args = parser.parse_args()
     found = sorted(path for path in args.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:160]
     service = service_ms(args.bundle, found)
@@ -92,8 +164,14 @@ def main() -> None:
             for cores in CORES
         },
     }
+    result["live"] = live(args.bundle, found, args.rounds, args.seconds) if args.rounds else []
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(f"one photo: p50 {result['service']['p50_ms']:.1f} ms, p99 {result['service']['p99_ms']:.1f} ms")
+    for one in result["live"]:
+        words = ", ".join(f"{name} {one[name]['p99_by_p50']:.2f}" for name in ("server", "threads"))
+        print(
+            f"at {one['rate']:.0f} photos a second, load average {one['load_average']:.0f}: p99 / p50 {words}"
+        )
     for cores, kinds in result["cores"].items():
         words = ", ".join(f"{name} {one['p99_by_p50']:.2f}" for name, one in kinds.items())
         print(f"{cores:>3} cores at 80 %: p99 / p50 {words}")

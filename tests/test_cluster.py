@@ -192,6 +192,9 @@ def test_a_row_a_photo_with_the_answer_of_predict_or_the_error(
     assert [one["photos"] for one in told] == [64, 64, 24]
     assert job.missing() == []
     assert job.totals() == {"photos": 152, "errors": 2}
+    (job.folder / "answers" / ".part-0000001.parquet.cut").write_bytes(b"of a worker that was killed")
+    job.tidy()
+    assert len(list((job.folder / "answers").iterdir())) == job.shards
     assert not list((job.folder / "trying").iterdir())
     classifier = load(bundle)
     rows = answers(job)

@@ -107,6 +107,11 @@ class Job:
             errors = sum(pool.map(look, range(self.shards)))
         return {"photos": sum(planned), "errors": errors}
 
+    def tidy(self) -> None:
+        """Remove what workers that were killed have left beside the answers, once nothing is missing."""
+        for left in (*(self.folder / "answers").glob(".*"), *(self.folder / "trying").iterdir()):
+            left.unlink(missing_ok=True)
+
     def _rows(self) -> list[int]:
         """How many photos each shard has."""
         counts: list[int] = []

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         done = None
         if missing:
             done = classify(job, bundle_files(bundle), address=args.address, workers=args.workers)
+        job.tidy()
         summary = _summary(args.out, job, done, time.monotonic() - start)
         write_json(job.folder / "summary.json", summary)
     if args.json:
