@@ -1,10 +1,10 @@
 """What is quicker in a browser: in pairs, turn by turn in one page, so that a busy machine is fair to both.
 
 `python benchmarks/browser_pairs.py BUNDLE [--out FILE]` opens BUNDLE, whose first copy is compared with its
-others, in the Chromium of this machine. Needs `make web` and the extra "browser". Only the ratios mean anything.
+others, in the Chromium of this machine. Needs `make web` and the extra "browser". Only ratios mean anything.
 
 copies   the network's time for one picture by each copy, as a part of the first copy's in the same turn
-camera   time a frame of a 640 × 480 camera where the next frame is sent while one is in the network, as a part
+camera   time a frame of a 640 × 480 camera where the next is sent while one is in the network, as a part
          of the time where each waits for the one before
 """
 
