@@ -14,6 +14,7 @@
  * │   ├── BundleLabels          the number of labels is not the number of outputs
  * │   └── SignatureError        not signed, or not signed by the trusted key
  * ├── BrowserError              the browser lacks something, or the page was not served as it must be
+ * ├── ServerError               a larger model's server did not answer as it must
  * ├── StaleError                a photo was dropped before its turn: aborted, or a newer frame took its place
  * └── DisposedError             the engine has been disposed of
  */
@@ -116,6 +117,11 @@ export class SignatureError extends BundleError {
 }
 export class BrowserError extends SamesightError {
   static override readonly name = "BrowserError";
+}
+export class ServerError extends SamesightError {
+  static override readonly name = "ServerError";
+  /** How long the server asks to be left alone. */
+  retryMs = 0;
 }
 export class StaleError extends SamesightError {
   static override readonly name = "StaleError";

@@ -14,6 +14,7 @@ export {
   InputError,
   PhotoError,
   SamesightError,
+  ServerError,
   SignatureError,
   StaleError,
 } from "./errors.js";

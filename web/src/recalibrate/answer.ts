@@ -1,7 +1,7 @@
 /** What a `samesight serve` says of a frame, read with limits. */
 
 import { readAtMost } from "../bundle/store.js";
-import { SamesightError } from "../errors.js";
+import { ServerError } from "../errors.js";
 
 const LIMIT_BYTES = 16 * 2 ** 20;
 const WORDS = 300;
@@ -17,12 +17,7 @@ export interface ServerAnswer {
   bundle: string;
 }
 
-/** An answer that did not come; `retryMs` where the server says how long to wait. */
-export class AskError extends SamesightError {
-  retryMs = 0;
-}
-
-/** Show `frame`, a PNG file, to the server at `url`. Throws AskError. */
+/** Show `frame`, a PNG file, to the server at `url`. Throws ServerError. */
 export async function askServer(
   url: URL,
   frame: Uint8Array<ArrayBuffer>,
@@ -47,7 +42,7 @@ export async function askServer(
     });
     body = response.body === null ? new Uint8Array() : await readAtMost(response.body, LIMIT_BYTES);
   } catch (error) {
-    throw new AskError("the larger model cannot be asked", {
+    throw new ServerError("the larger model cannot be asked", {
       where,
       found: error instanceof Error ? error.message : String(error),
       fix: `is the server there? It must allow this page: samesight serve … --cors ${location.origin}`,
@@ -55,7 +50,7 @@ export async function askServer(
   }
   const text = new TextDecoder().decode(body);
   if (response.ok) return readAnswer(text, labels, where);
-  const refused = new AskError("the larger model's server refuses the frame", {
+  const refused = new ServerError("the larger model's server refuses the frame", {
     where,
     found: `HTTP ${response.status}: ${reason(text)}`,
   });
@@ -63,17 +58,17 @@ export async function askServer(
   throw refused;
 }
 
-/** The answer in `text`. Throws AskError where it is none, or is not of the same labels. */
+/** The answer in `text`. Throws ServerError where it is none, or is not of the same labels. */
 function readAnswer(text: string, labels: readonly string[], where: string): ServerAnswer {
   const found = parsed(text) as { label?: unknown; bundle?: unknown; top?: unknown } | null;
   const top = Array.isArray(found?.top) ? (found.top as { label?: unknown; probability?: unknown }[]) : null;
   if (found === null || typeof found.label !== "string" || top === null) {
-    throw new AskError("the larger model's server does not answer as `samesight serve` does", { where, found: text.slice(0, WORDS) });
+    throw new ServerError("the larger model's server does not answer as `samesight serve` does", { where, found: text.slice(0, WORDS) });
   }
   const said = new Map(top.map((one) => [one?.label, one?.probability]));
   const missing = labels.find((label) => !said.has(label));
   if (missing !== undefined || said.size !== labels.length) {
-    throw new AskError("the larger model has other labels", {
+    throw new ServerError("the larger model has other labels", {
       where,
       expected: `the ${labels.length} labels of this one`,
       found: missing === undefined ? `${said.size} labels` : `no '${missing}'`,
@@ -82,7 +77,7 @@ function readAnswer(text: string, labels: readonly string[], where: string): Ser
   const probabilities = Float64Array.from(labels, (label) => said.get(label) as number);
   const total = probabilities.reduce((sum, one) => sum + one, 0);
   if (!probabilities.every((one) => one >= 0 && one <= 1) || Math.abs(total - 1) > SUM_TOLERANCE || !labels.includes(found.label)) {
-    throw new AskError("the larger model's answer is no probabilities", { where, found: `a sum of ${total}` });
+    throw new ServerError("the larger model's answer is no probabilities", { where, found: `a sum of ${total}` });
   }
   return { label: found.label, probabilities, bundle: String(found.bundle) };
 }

@@ -3,9 +3,9 @@
  * corrects how sure the small one is. Off unless asked for, and never without consent; nothing is stored.
  */
 
-import { InputError, type SamesightError } from "../errors.js";
+import { InputError, type SamesightError, ServerError } from "../errors.js";
 import { FRAME_PIXELS, type Prediction } from "../protocol.js";
-import { AskError, askServer } from "./answer.js";
+import { askServer } from "./answer.js";
 import { fitTemperature, type Pair } from "./temperature.js";
 
 /** Fewer frames say too little for a temperature. */
@@ -97,7 +97,7 @@ export class Recalibration {
     this.nextTime = performance.now() + this.everyMs;
     try {
       if (frame === null) {
-        throw new AskError("a frame is too large to be sent", { expected: `at most ${FRAME_PIXELS} pixels`, fix: "a smaller picture of the camera" });
+        throw new ServerError("a frame is too large to be sent", { expected: `at most ${FRAME_PIXELS} pixels`, fix: "a smaller picture of the camera" });
       }
       const remote = await askServer(this.url, frame, labels, this.stop.signal);
       this.pairs.push({ logits: local.logits, probabilities: remote.probabilities });
@@ -120,7 +120,7 @@ export class Recalibration {
         error: null,
       });
     } catch (error) {
-      if (!(error instanceof AskError)) throw error;
+      if (!(error instanceof ServerError)) throw error;
       if (this.stop.signal.aborted) return;
       this.nextTime = Math.max(this.nextTime, performance.now() + error.retryMs);
       this.tell({ error });
