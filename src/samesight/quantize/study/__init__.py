@@ -132,6 +132,8 @@ def study(subject: Subject, source: str | Path, options: StudyOptions = StudyOpt
                 continue
             with np.load(job["out"], allow_pickle=False) as file:
                 found = dict(file)
+            if not all(len(found[f"{part}_read"]) for part in ("choice", "verdict")):
+                raise PhotosError("none of the photos can be read", where=source)
             float_logits = float_logits or found
             rows.append(_row(way, result, found, float_logits, parts, subject.labels, options))
     return {
