@@ -24,7 +24,7 @@ RULE = "#e2dfd8"
 DPI = 150
 PLAIN = {"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
 Rows = Sequence[Mapping[str, Any]]
-MS = "ms a photo: float32's, by the speed-up"
+MS = "ms a photo (float32's ÷ speed-up)"
 
 
 def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
