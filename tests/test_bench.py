@@ -79,7 +79,7 @@ def test_every_copy_in_its_engines(
     assert picture.read_bytes().startswith(b"\x89PNG")
     report = write_report(None, bundle.folder, tmp_path / "report.html").read_text()
     assert '<section id="speed"' in report
-    for words in ("fp16 openvino lanes", "Best for memory", "Peak memory"):
+    for words in ("fp16 openvino shared", "Best for memory", "Peak memory"):
         assert words in report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,14 @@ def test_bias_correction_takes_off_what_rounding_adds_on_average(tiny: tuple[Gra
     lost = graph.constants[layer.weight] - rounded_weights(graph, layer, Rounding({}))
     assert np.allclose(fixed, lost @ session_input, atol=1e-6)
     assert fixed.shape == (3,)
+
+
+@pytest.mark.row("Q3")
+def test_a_network_that_gives_no_numbers_is_judged_and_written() -> None:
+    right = np.eye(3, dtype=np.float32)
+    verdict = judge(right, np.where(np.eye(3) > 0, np.nan, right), [0, 1, 2], ["a", "b", "c"], 0.005)
+    assert (verdict.lost, verdict.max_abs_difference, verdict.ok) == (3, float("inf"), False)
+    assert json.loads(json.dumps(verdict.to_json(), allow_nan=False))["max_abs_difference"] is None
 
 
 # --- photos ------------------------------------------------------------------------------------------------

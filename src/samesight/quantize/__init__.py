@@ -24,7 +24,7 @@ from samesight.quantize.graph import open_graph
 from samesight.quantize.newbundle import COPY, Int8Copy, write_new_bundle
 from samesight.quantize.parts import Part, Parts, open_parts
 from samesight.quantize.search import Judge, Search, Step, layers_in_words, search
-from samesight.quantize.verdict import Verdict, judge
+from samesight.quantize.verdict import Verdict, finite, judge
 from samesight.runtime import OnnxRunner
 from samesight.verify.golden import MARGIN_FACTOR, Golden, margin, read_golden
 from samesight.verify.stages import judge as judge_sample
@@ -244,7 +244,7 @@ def _how(found: Search, parts: Parts, kept: list[str]) -> dict[str, Any]:
         "symmetric": rounding.symmetric,
         "weights_cut": rounding.shrink,
         "biases_corrected": bool(rounding.corrections),
-        "expected": asdict(found.distance),
+        "expected": finite(asdict(found.distance)),
         "steps": [_step(step) for step in found.steps],
         "blames": [asdict(blame) for blame in found.blames],
         "ranges": {name: list(limits) for name, limits in rounding.ranges.items()},
@@ -256,4 +256,4 @@ def _parts(parts: Parts) -> dict[str, Part]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {"step": step.step, **asdict(step.distance), "taken": step.taken, "seconds": step.seconds}
+    return {"step": step.step, **finite(asdict(step.distance)), "taken": step.taken, "seconds": step.seconds}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, sqrt
+from math import ceil, comb, inf, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Verdict", "WorstClass", "interval", "judge", "mcnemar"]
+__all__ = ["Verdict", "WorstClass", "finite", "interval", "judge", "mcnemar"]
 
 Z = 1.959964  # of a two-sided interval of 95 %
 
@@ -83,7 +83,12 @@ class Verdict:
         """The object `verdict` of quantize's JSON."""
         worst = None if self.worst is None else vars(self.worst)
         own = {"ok": self.ok, "too_few": self.too_few, "label_agreement": self.agreement}
-        return {**own, **vars(self), "worst": worst}
+        return finite({**own, **vars(self), "worst": worst})
+
+
+def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """`figures` for JSON, which has no infinity: None in its place."""
+    return {key: None if one in (inf, -inf) else one for key, one in figures.items()}
 
 
 def judge(

@@ -33,6 +33,7 @@ __all__ = ["StudyOptions", "Subject", "study", "subject_of"]
 
 FORMAT = "samesight-quantization-study"
 FORMAT_VERSION = 1
+FEW_PHOTOS = 2  # lost ones that speak against no way, as in `bench`
 WORKER = "samesight.quantize.study.worker"
 
 
@@ -131,6 +132,8 @@ def study(subject: Subject, source: str | Path, options: StudyOptions = StudyOpt
                 continue
             with np.load(job["out"], allow_pickle=False) as file:
                 found = dict(file)
+            if not all(len(found[f"{part}_read"]) for part in ("choice", "verdict")):
+                raise PhotosError("none of the photos can be read", where=source)
             float_logits = float_logits or found
             rows.append(_row(way, result, found, float_logits, parts, subject.labels, options))
     return {
@@ -218,6 +221,7 @@ def _row(
                 "agreement": told.agreement,
             }
         )
+    chosen = verdict(parts.choice, "choice", largest)
     return {
         "way": way.name,
         "words": way.words,
@@ -228,8 +232,8 @@ def _row(
         "seconds": result["seconds"],
         "threads": result["threads"],
         "reason": None,
-        "within_budget": verdict(parts.choice, "choice", largest).ok,
-        "choice": verdict(parts.choice, "choice", largest).to_json(),
+        "within_budget": chosen.drop <= max(options.max_drop, FEW_PHOTOS / chosen.photos) + 1e-12,
+        "choice": chosen.to_json(),
         "verdict": verdict(parts.verdict, "verdict", largest).to_json(),
         "batches": batches,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from samesight.errors import MissingExtra
 from samesight.files import write_file
 from samesight.quantize.study.tables import layer_words
+from samesight.quantize.study.ways import STATIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ RULE = "#e2dfd8"
 DPI = 150
 PLAIN = {"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
 Rows = Sequence[Mapping[str, Any]]
-MS = "ms a photo: float32's, by the speed-up"
+MS = "ms a photo (float32's ÷ speed-up)"
 
 
 def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
@@ -46,7 +47,7 @@ def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
 
 def plot_static(study: Mapping[str, Any], path: Path) -> Path:
     """Float32 and static quantisation: accuracy against time, time at each batch, accuracy lost."""
-    rows = _there(study, ("float", "fx", "pt2e"))
+    rows = _there(study, ("float", *STATIC))
     figure_of, rc = _matplotlib()
     with rc(PLAIN):
         figure = figure_of(figsize=(13, 5.2), layout="constrained")

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from samesight.quantize.study.ways import FLOAT
+from samesight.quantize.study.ways import FLOAT, STATIC
 
 __all__ = ["csv_text", "layer_words", "lines", "statement", "winner_words"]
 
@@ -55,9 +55,6 @@ def csv_text(study: Mapping[str, Any]) -> str:
                 }
             )
     return stream.getvalue()
-
-
-STATIC = ("fx", "pt2e")
 
 
 def lines(study: Mapping[str, Any]) -> Iterator[str]:

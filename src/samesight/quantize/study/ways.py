@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FLOAT", "WAYS", "Way", "way_of"]
+__all__ = ["FLOAT", "STATIC", "WAYS", "Way", "way_of"]
+
+STATIC = ("fx", "pt2e")  # kinds that are calibrated
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,6 @@ class Way:
     engine: str | None = None  # of torch.backends.quantized; None: that which PyTorch takes here
     target: str | None = None  # the kind of layer that dynamic quantisation is asked to change
     custom: bool = False  # an own QConfig instead of the engine's default mapping
-
-    @property
-    def is_static(self) -> bool:
-        """Whether it is calibrated."""
-        return self.kind in ("fx", "pt2e")
 
 
 FLOAT = Way("float32", "float", "the network as it was trained")
