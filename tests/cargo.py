@@ -18,11 +18,13 @@ NEEDED = (1, 93)  # of the crates that it is built from
 def cargo(*words: str) -> subprocess.CompletedProcess[str]:
     """Run cargo in the crate, one test process at a time. Skips where there is none, or an older one."""
     if shutil.which("cargo") is None:
-        pytest.skip("the Rust runtime is built by cargo, which is not here (rustup.rs, or apt-get install cargo)")
+        pytest.skip("the Rust runtime is built by cargo, which is not here")
     said = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=False)
     version = re.match(r"cargo (\d+)\.(\d+)", said.stdout)
     if version is None or tuple(map(int, version.groups())) < NEEDED:
-        pytest.skip(f"the Rust runtime needs cargo {'.'.join(map(str, NEEDED))}: {said.stdout or said.stderr}")
+        pytest.skip(
+            f"the Rust runtime needs cargo {'.'.join(map(str, NEEDED))}: {said.stdout or said.stderr}"
+        )
     with (CRATE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return subprocess.run(

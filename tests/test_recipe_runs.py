@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import pickle
 import shutil
 import tarfile
@@ -107,8 +108,11 @@ def test_imagenet_study_trains_the_last_block(few: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.row("D1", "D3", "D5")
-def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path: Path) -> None:
+@pytest.mark.row("D1", "D3", "D5", "R4")
+def test_butterfly_reads_a_table_title_cases_its_labels_and_ends_in_rust(
+    few: Path, tmp_path: Path, samesight_rs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMESIGHT_RUST", str(samesight_rs))
     flat = tmp_path / "train"
     flat.mkdir()
     with (tmp_path / "Training_set.csv").open("w", newline="") as stream:
@@ -133,6 +137,9 @@ def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path:
     assert "vertical flip" in said
     assert "crop" not in said
     assert (out / "regnet_x_400mf_fp16.onnx").is_file()
+    proof = json.loads((out / "regnet_x_400mf_rust.json").read_text())
+    assert proof["ok"]
+    assert {one["runner"] for one in proof["runners"]} == {"rust"}
 
 
 @pytest.mark.slow

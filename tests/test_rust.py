@@ -20,9 +20,9 @@ import tiny_bundle
 from samesight.bundle import Bundle, open_bundle
 from samesight.bundle.signing import new_key, sign_bundle
 from samesight.cli import main
-from samesight.errors import BundleError, BundleInvalid
+from samesight.errors import BundleError, BundleInvalid, InputError
 from samesight.files import sha256_bytes
-from samesight.rust import RustRunner, find_program, onnxruntime_library
+from samesight.rust import RustRunner, find_program, onnxruntime_library, prove_in_rust
 from samesight.verify.golden import read_golden
 
 pytestmark = pytest.mark.row("R4")
@@ -109,7 +109,7 @@ def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     good = photos[0][0]
-    names = ["späße, \"a\".jpg", "cut.jpg", "text.png", "empty.webp"]
+    names = ['späße, "a".jpg', "cut.jpg", "text.png", "empty.webp"]
     for name, data in zip(names, (good.read_bytes(), good.read_bytes()[:300], b"words", b""), strict=True):
         (tmp_path / name).write_bytes(data)
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).write_bytes(good.read_bytes())
@@ -128,7 +128,9 @@ def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
             assert len(kinds) == 3
         else:
             assert done.stdout.splitlines()[0] == wanted.splitlines()[0]
-            assert [line[:60] for line in done.stdout.splitlines()] == [line[:60] for line in wanted.splitlines()]
+            assert [line[:60] for line in done.stdout.splitlines()] == [
+                line[:60] for line in wanted.splitlines()
+            ]
 
 
 def test_many_photos_are_answered_in_order_over_all_cores(
@@ -186,7 +188,7 @@ def test_the_program_proves_the_bundle_as_python_does(
 
 
 def close(found: Any, wanted: Any) -> bool:
-    """Whether two values of JSON are the same, numbers but for their last digits; `wanted` may have more keys."""
+    """Whether two values of JSON are the same, numbers but for their last digits; `wanted` may say more."""
     if isinstance(found, dict):
         return all(close(found[key], wanted[key]) for key in found)
     if isinstance(found, list):
@@ -195,6 +197,20 @@ def close(found: Any, wanted: Any) -> bool:
         return found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
     assert found == wanted
     return True
+
+
+def test_a_kept_graph_gives_the_same_bits(samesight_rs: Path, bundle: Bundle, tmp_path: Path) -> None:
+    cache = {"SAMESIGHT_CACHE": str(tmp_path / "cache")}
+    photo = str(bundle.folder / "golden" / "0001" / "resized.png")
+    words = ("predict", bundle.folder, photo, "--json")
+    plain = run(samesight_rs, *words, **cache).stdout
+    assert not (tmp_path / "cache").exists(), "nothing is kept unasked"
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain
+    (graph,) = (tmp_path / "cache" / "graphs").iterdir()
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain
+    run(samesight_rs, "verify", bundle.folder, "--cache", **cache)
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain, "a spoilt graph is made anew"
 
 
 @pytest.mark.row("V1")
@@ -236,6 +252,17 @@ def test_a_network_that_differs_is_named(
     assert [one["ok"] for one in found["runners"]] == [False, True]
 
 
+def test_a_recipe_can_end_in_rust(
+    samesight_rs: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAMESIGHT_RUST", str(samesight_rs))
+    assert json.loads(prove_in_rust(bundle.folder))["ok"]
+    other = tiny_bundle.tampered(bundle, tmp_path / "other", tiny_bundle.reworded({"predicted": "grass"}))
+    assert not json.loads(prove_in_rust(other.folder))["ok"]
+    with pytest.raises(InputError, match="cannot check"):
+        prove_in_rust(tmp_path)
+
+
 # refusals
 
 
@@ -251,7 +278,9 @@ def _say(**fields: Any) -> Callable[[Path], None]:
 
     def change(folder: Path) -> None:
         document = json.loads((folder / "bundle.json").read_text())
-        data = json.dumps({key: value for key, value in (document | fields).items() if value is not ...}).encode()
+        data = json.dumps(
+            {key: value for key, value in (document | fields).items() if value is not ...}
+        ).encode()
         (folder / "bundle.json").write_bytes(data)
         (folder / "bundle.sha256").write_text(f"{sha256_bytes(data)}  bundle.json\n")
 
@@ -261,8 +290,10 @@ def _say(**fields: Any) -> Callable[[Path], None]:
 BREAKS: dict[str, Callable[[Path], object]] = {
     "flipped": _flip,
     "longer": lambda folder: (folder / "model.fp32.onnx").write_bytes(b"x"),
-    "missing": lambda folder: (folder / "labels_mapping.json").unlink(missing_ok=True)
-    or (folder / "golden" / "golden.json").unlink(),
+    "missing": lambda folder: (
+        (folder / "labels_mapping.json").unlink(missing_ok=True)
+        or (folder / "golden" / "golden.json").unlink()
+    ),
     "extra": lambda folder: (folder / "notes.txt").write_text("x"),
     "empty folder": lambda folder: (folder / "empty").mkdir(),
     "link": lambda folder: (folder / "link").symlink_to("bundle.json"),
@@ -313,7 +344,9 @@ def test_a_trusted_key_must_have_signed(samesight_rs: Path, bundle: Bundle, tmp_
     assert "not the kind of key" in run(samesight_rs, *words, key, code=2).stderr
 
 
-def test_a_model_with_tensors_elsewhere_is_refused(samesight_rs: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_model_with_tensors_elsewhere_is_refused(
+    samesight_rs: Path, bundle: Bundle, tmp_path: Path
+) -> None:
     import onnx
 
     def change(folder: Path) -> None:
@@ -327,7 +360,9 @@ def test_a_model_with_tensors_elsewhere_is_refused(samesight_rs: Path, bundle: B
     assert "keeps tensors in another file" in run(samesight_rs, "verify", other.folder, code=2).stderr
 
 
-def test_without_onnxruntime_it_says_how_to_get_one(samesight_rs: Path, bundle: Bundle, tmp_path: Path) -> None:
+def test_without_onnxruntime_it_says_how_to_get_one(
+    samesight_rs: Path, bundle: Bundle, tmp_path: Path
+) -> None:
     nowhere = {"ORT_DYLIB_PATH": str(tmp_path / "none.so"), "HOME": str(tmp_path)}
     done = run(samesight_rs, "verify", bundle.folder, code=2, **nowhere)
     assert "there is no such library" in done.stderr

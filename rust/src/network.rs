@@ -1,6 +1,6 @@
 //! A copy of the network in ONNX Runtime on the CPU: tensors to logits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use ort::session::Session;
@@ -8,6 +8,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Tensor, TensorElementType, TensorRef, ValueType};
 
 use crate::bundle::{Copy, Dtype, Info, check_whole};
+use crate::cache;
 use crate::errors::{Error, Result};
 use crate::library;
 
@@ -17,7 +18,23 @@ pub struct Settings {
     /// For one call; one a CPU where nothing is said.
     pub threads: Option<usize>,
     /// ONNX Runtime's shared library; found where nothing is said.
-    pub library: Option<std::path::PathBuf>,
+    pub library: Option<PathBuf>,
+    /// A folder in which optimised graphs are kept for the next time; none where nothing is said.
+    pub cache: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Where the optimised graph of a copy is kept.
+    pub(crate) fn place(&self, copy: &Copy) -> Option<PathBuf> {
+        Some(cache::place(self.cache.as_deref()?, copy, &library::find(self.library.as_deref()).ok()?))
+    }
+}
+
+/// A model as it lies in the bundle, or what ONNX Runtime made of it on this machine before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Plain,
+    Optimised,
 }
 
 /// One copy of a bundle's network, loaded.
@@ -37,8 +54,22 @@ impl Network {
     /// # Errors
     /// `BundleInvalid` where it is not, `RuntimeMissing` where there is no ONNX Runtime.
     pub fn load(model: &[u8], copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
-        check_whole(model, &copy.name)?;
-        let session = open(model, settings).map_err(|error| match error {
+        if let Some(graph) = settings.place(copy).as_deref().and_then(cache::read)
+            && let Ok(network) = Self::load_form(&graph, Form::Optimised, copy, info, settings)
+        {
+            return Ok(network);
+        }
+        Self::load_form(model, Form::Plain, copy, info, settings)
+    }
+
+    /// The same of one form, the cache aside.
+    pub(crate) fn load_form(model: &[u8], form: Form, copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
+        if form == Form::Plain {
+            check_whole(model, &copy.name)?;
+        }
+        let place = settings.place(copy).filter(|_| form == Form::Plain);
+        let made = place.as_deref().and_then(cache::aside);
+        let session = open(model, form, made.as_deref(), settings).map_err(|error| match error {
             Trouble::Own(error) => error,
             Trouble::Runtime(error) => Error::invalid("ONNX Runtime cannot load a model")
                 .at(format!("the {} copy", copy.name))
@@ -54,6 +85,9 @@ impl Network {
             batch: info.batch,
         };
         network.check_sides()?;
+        if let (Some(place), Some(made)) = (&place, &made) {
+            cache::keep(place, made);
+        }
         Ok(network)
     }
 
@@ -161,16 +195,22 @@ impl From<ort::Error> for Trouble {
     }
 }
 
-fn open(model: &[u8], settings: &Settings) -> std::result::Result<Session, Trouble> {
+fn open(model: &[u8], form: Form, made: Option<&Path>, settings: &Settings) -> std::result::Result<Session, Trouble> {
     let environment = library::load(settings.library.as_deref()).map_err(Trouble::Own)?;
-    let session = Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
+    let level = match form {
+        Form::Plain => GraphOptimizationLevel::All,
+        Form::Optimised => GraphOptimizationLevel::Disable,
+    };
+    let mut builder = Session::builder(environment)?
+        .with_optimization_level(level)?
         .with_intra_threads(crate::threads(settings.threads))?
         .with_inter_threads(1)?
         // Threads that wait by spinning take the CPU from those that decode.
-        .with_intra_op_spinning(false)?
-        .commit_from_memory(model)?;
-    Ok(session)
+        .with_intra_op_spinning(false)?;
+    if let Some(made) = made {
+        builder = builder.with_optimized_model_path(made)?;
+    }
+    Ok(builder.commit_from_memory(model)?)
 }
 
 fn words(shape: &[i64]) -> String {

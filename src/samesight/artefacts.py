@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from samesight.files import write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
 from samesight.recipes import Network, Recipe, Training
+from samesight.rust import find_program, prove_in_rust
 from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
 
 __all__ = ["RecipeOptions", "RecipeResult", "run_recipe"]
@@ -113,6 +115,12 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
             failed[network.file] = str(error)
     done = [network for network in networks if network.file in built]
     artefacts = tuple(_write_artefacts(recipe, done, built, out)) if done else ()
+    if recipe.artefacts.rust:
+        for network in done:
+            path = out / recipe.artefacts.rust.format(file=network.file)
+            if words := _prove_in_rust(built[network.file], path):
+                failed[network.file] = words
+            artefacts += (path,) if path.exists() else ()
     missed = () if options.rehearsal else tuple(_missed(done, built))
     return RecipeResult(out, built, artefacts, missed, failed, options.rehearsal)
 
@@ -217,6 +225,19 @@ def _write_artefacts(
         ]
         write_sample_log(logged, out / names.sample_log, names.samples_per_class, recipe.split.seed)
         yield from (out / names.sample_log, (out / names.sample_log).with_suffix(".json"))
+
+
+def _prove_in_rust(built: Built, path: Path) -> str:
+    """Have the bundle proved by samesight-rs and write what it says; what is wrong, in words, or nothing.
+
+    A machine without the program has nothing wrong with its bundle: a line says what is left out.
+    """
+    if find_program() is None:
+        say(f"note: {path.name} is left out, as there is no samesight-rs here: make rust")
+        return ""
+    found = prove_in_rust(built.bundle.folder)
+    write_file(path, found)
+    return "" if json.loads(found)["ok"] else f"samesight-rs finds a difference: {path}"
 
 
 def _checkpoint(pattern: str, network: Network, built: Built) -> str:

@@ -108,6 +108,7 @@ class Artefacts:
     costs: str | None = None  # CSV of parameters, operations and accuracy; beside it the same as .md
     sample_log: str | None = None
     samples_per_class: int = 2
+    rust: str | None = None  # JSON of `samesight-rs verify`: the proof of the last runtime of the chain
 
 
 @dataclass(frozen=True)
