@@ -13,7 +13,7 @@ use crate::cache;
 use crate::errors::{Error, Refusal, Result};
 use crate::images::{self, MAX_BYTES, Pixels, decode};
 use crate::library;
-use crate::network::{Form, Network, Settings};
+use crate::network::{Kept, Model, Network, Settings};
 use crate::resample::resize;
 
 const BATCH: usize = 8;
@@ -82,8 +82,7 @@ impl Prediction {
 pub struct Classifier {
     bundle: Bundle,
     copy: String,
-    model: Vec<u8>,
-    form: Form,
+    model: Model,
     settings: Settings,
     network: Mutex<Option<Network>>,
 }
@@ -122,12 +121,12 @@ impl Classifier {
         let file = &bundle.copy(&copy)?.file;
         runtime?;
         let graph = graph.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (model, form) = match (graph, model) {
-            (Some(graph), _) => (graph, Form::Optimised),
-            (None, Some(model)) => (model, Form::Plain),
-            (None, None) => (bundle.read(file)?, Form::Plain),
+        let model = match (graph.and_then(Kept::new), model) {
+            (Some(kept), _) => Model::Kept(kept),
+            (None, Some(model)) => Model::Plain(model),
+            (None, None) => Model::Plain(bundle.read(file)?),
         };
-        let classifier = Self { bundle, copy, model, form, settings, network: Mutex::new(None) };
+        let classifier = Self { bundle, copy, model, settings, network: Mutex::new(None) };
         if !options.many {
             *classifier.lock() = Some(classifier.load(&classifier.settings)?);
         }
@@ -174,9 +173,10 @@ impl Classifier {
 
     fn load(&self, settings: &Settings) -> Result<Network> {
         let copy = self.bundle.copy(&self.copy)?;
-        let found = Network::load_form(&self.model, self.form, copy, &self.bundle.info, settings);
-        if found.is_err() && self.form == Form::Optimised {
-            return Network::load_form(&self.bundle.read(&copy.file)?, Form::Plain, copy, &self.bundle.info, settings);
+        let found = Network::load_form(&self.model, copy, &self.bundle.info, settings);
+        if found.is_err() && matches!(self.model, Model::Kept(_)) {
+            let plain = Model::Plain(self.bundle.read(&copy.file)?);
+            return Network::load_form(&plain, copy, &self.bundle.info, settings);
         }
         found
     }

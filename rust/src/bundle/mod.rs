@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::errors::{Error, Kind, Result};
 use crate::json;
 pub use format::{Copy, Dtype, GoldenInfo, Info};
-pub(crate) use onnxparts::check_whole;
+pub(crate) use onnxparts::{check_whole, next_field as field_of};
 
 const MAX_JSON_BYTES: usize = 16 << 20;
 const MAX_SIGNATURE_BYTES: usize = 4096;
