@@ -1,6 +1,9 @@
-"""One photo in one process: `samesight predict` against the scripts that tutorials show, whole processes.
+"""One photo in one process: Samesight in Python and in Rust against the programs that tutorials show.
 
     python benchmarks/one_photo.py [--runs 11] [--torch-runs 3] [--network regnet_x_400mf] [--data DIR]
+
+Then many photos from a folder: images a second in Rust and in Python, whole processes, loading included.
+Rust is left out where there is no cargo.
 
 The network is untrained but for its head, which is fitted to photos, so that its bundle proves something.
 Runs are interleaved; wall and CPU seconds are of each whole process, memory is its peak. Results go to
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -84,6 +88,16 @@ def make_bundle(network: str, photos: list[Path], work: Path) -> tuple[Path, Pat
     return bundle, checkpoint
 
 
+def build_rust() -> tuple[Path, Path] | None:
+    """samesight-rs and the plain Rust program, both optimised; None without cargo."""
+    if shutil.which("cargo") is None:
+        return None
+    peer = HERE / "peers" / "one_photo_rust"
+    for folder in (HERE.parent / "rust", peer):
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=folder, check=True)
+    return HERE.parent / "rust/target/release/samesight-rs", peer / "target/release/one_photo_rust"
+
+
 def measure(command: list[str]) -> dict:
     """Wall and CPU seconds and peak memory of one process, which must succeed."""
     start = time.monotonic()
@@ -112,6 +126,7 @@ def figures(runs: list[dict]) -> dict:
 def main() -> None:
     """Race them, and write the results."""
     from samesight.machine import machine, versions
+    from samesight.rust import onnxruntime_library
 
     parser = argparse.ArgumentParser(description=__doc__)
     default = Path(os.environ.get("SAMESIGHT_TEST_DATA", HERE.parent.parent / "shared" / "data"))
@@ -120,6 +135,7 @@ def main() -> None:
     parser.add_argument("--network", default="regnet_x_400mf")
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument("--torch-runs", type=int, default=3)
+    parser.add_argument("--folder-runs", type=int, default=3)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if not (args.work / "imagenet520").exists():
@@ -140,7 +156,17 @@ def main() -> None:
             *(sys.executable, str(peers / "one_photo_torch.py"), args.network, str(checkpoint), photo, labels)
         ],
     }
+    every = ["predict", str(bundle), str(photos[0].parent), "--json"]
+    folder = {"samesight": [sys.executable, "-m", "samesight", *every]}
+    if (built := build_rust()) is not None:
+        program, peer = map(str, built)
+        contenders["samesight-rs"] = [program, "predict", str(bundle), photo, "--json"]
+        contenders["samesight-rs --cache"] = [program, "predict", str(bundle), photo, "--json", "--cache"]
+        contenders["ort, image, ndarray"] = [peer, str(bundle / "model.onnx"), photo, labels]
+        folder["samesight-rs"] = [program, *every]
+        os.environ.update(onnxruntime_library())
     runs: dict[str, list[dict]] = {name: [] for name in contenders}
+    many: dict[str, list[dict]] = {name: [] for name in folder}
     with tempfile.TemporaryDirectory() as cache:
         os.environ["SAMESIGHT_CACHE"] = cache
         for turn in range(-1, args.runs):
@@ -150,6 +176,9 @@ def main() -> None:
                 found = measure(command)
                 if turn >= 0:  # the first run only warms the disk's cache
                     runs[name].append(found)
+        for _ in range(args.folder_runs):
+            for name, command in folder.items():
+                many[name].append(measure(command))
     found = {name: figures(some) for name, some in runs.items()}
     own = found["samesight"]
     for name, one in found.items():
@@ -160,8 +189,22 @@ def main() -> None:
             f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB  "
             f"samesight takes {one['samesight_wall_ratio']:.2f} of its time"
         )
+    if built is not None:
+        own, peer_found = found["samesight-rs --cache"], found["ort, image, ndarray"]
+        for key in ("wall", "cpu"):
+            ratio = own[key]["median"] / peer_found[key]["median"]
+            own[f"{key}_of_plain_rust"] = ratio
+            plain = found["samesight-rs"][key]["median"] / peer_found[key]["median"]
+            found["samesight-rs"][f"{key}_of_plain_rust"] = plain
+            print(f"samesight-rs takes {plain:.2f} of plain Rust's {key} time, with --cache {ratio:.2f}")
+    together = {}
+    for name, some in many.items():
+        one = together[name] = figures(some)
+        one["photos_per_second"] = len(photos) / one["wall"]["median"]
+        one["photos_per_cpu_second"] = len(photos) / one["cpu"]["median"]
+        print(f"{name:<28} {len(photos)} photos: {one['photos_per_second']:.0f} a second")
     about = {"network": args.network, "machine": machine(), "versions": versions()}
-    RESULTS.write_text(json.dumps({**about, "contenders": found}, indent=2) + "\n")
+    RESULTS.write_text(json.dumps({**about, "contenders": found, "folder": together}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ NEEDED = (1, 93)  # of the crates that it is built from
 def cargo(*words: str) -> subprocess.CompletedProcess[str]:
     """Run cargo in the crate, one test process at a time. Skips where there is none, or an older one."""
     if shutil.which("cargo") is None:
-        pytest.skip(
-            "the Rust runtime is built by cargo, which is not here (rustup.rs, or apt-get install cargo)"
-        )
+        pytest.skip("the Rust runtime is built by cargo, which is not here")
     said = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=False)
     version = re.match(r"cargo (\d+)\.(\d+)", said.stdout)
     if version is None or tuple(map(int, version.groups())) < NEEDED:

@@ -1,4 +1,4 @@
-"""The Rust runtime's copy of the tolerances, which is written from the one table: `python tests/rust_tolerances.py`."""
+"""The Rust runtime's copy of the one table of tolerances: `python tests/rust_tolerances.py` writes it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def source() -> str:
     """The text of rust/src/verify/tolerances.rs."""
     rows = [tolerance_for(precision, "rust") for precision in PRECISIONS]
     lines = [
-        f'    Tolerance {{ name: "{row.name}", abs: {_float(row.abs)}, rel: {_float(row.rel)}, reason: "{row.reason}" }},\n'
+        f'    Tolerance {{ name: "{row.name}", abs: {_float(row.abs)}, rel: {_float(row.rel)}, '
+        f'reason: "{row.reason}" }},\n'
         for row in rows
     ]
     return f"{HEAD}pub const TOLERANCES: [Tolerance; {len(rows)}] = [\n{''.join(lines)}];\n"

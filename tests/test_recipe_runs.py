@@ -184,8 +184,11 @@ def test_a_recipe_without_photos_names_what_is_needed(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-@pytest.mark.row("D1", "D3", "D5")
-def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path: Path) -> None:
+@pytest.mark.row("D1", "D3", "D5", "R4")
+def test_butterfly_reads_a_table_title_cases_its_labels_and_ends_in_rust(
+    few: Path, tmp_path: Path, samesight_rs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMESIGHT_RUST", str(samesight_rs))
     flat = tmp_path / "train"
     flat.mkdir()
     with (tmp_path / "Training_set.csv").open("w", newline="") as stream:
@@ -210,6 +213,9 @@ def test_butterfly_reads_a_table_and_title_cases_its_labels(few: Path, tmp_path:
     assert "vertical flip" in said
     assert "crop" not in said
     assert (out / "regnet_x_400mf_fp16.onnx").is_file()
+    proof = json.loads((out / "regnet_x_400mf_rust.json").read_text())
+    assert proof["ok"]
+    assert {one["runner"] for one in proof["runners"]} == {"rust"}
 
 
 @pytest.mark.slow

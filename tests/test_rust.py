@@ -20,9 +20,9 @@ import tiny_bundle
 from samesight.bundle import Bundle, open_bundle
 from samesight.bundle.signing import new_key, sign_bundle
 from samesight.cli import main
-from samesight.errors import BundleError, BundleInvalid
+from samesight.errors import BundleError, BundleInvalid, InputError
 from samesight.files import sha256_bytes
-from samesight.rust import RustRunner, find_program, onnxruntime_library
+from samesight.rust import RustRunner, find_program, onnxruntime_library, prove_in_rust
 from samesight.verify.golden import read_golden
 
 pytestmark = pytest.mark.row("R4")
@@ -188,7 +188,7 @@ def test_the_program_proves_the_bundle_as_python_does(
 
 
 def close(found: Any, wanted: Any) -> bool:
-    """Whether two values of JSON are the same, numbers but for their last digits; `wanted` may have more keys."""
+    """Whether two values of JSON are the same, numbers but for their last digits; `wanted` may say more."""
     if isinstance(found, dict):
         return all(close(found[key], wanted[key]) for key in found)
     if isinstance(found, list):
@@ -197,6 +197,20 @@ def close(found: Any, wanted: Any) -> bool:
         return found == pytest.approx(wanted, rel=1e-9, abs=1e-12)
     assert found == wanted
     return True
+
+
+def test_a_kept_graph_gives_the_same_bits(samesight_rs: Path, bundle: Bundle, tmp_path: Path) -> None:
+    cache = {"SAMESIGHT_CACHE": str(tmp_path / "cache")}
+    photo = str(bundle.folder / "golden" / "0001" / "resized.png")
+    words = ("predict", bundle.folder, photo, "--json")
+    plain = run(samesight_rs, *words, **cache).stdout
+    assert not (tmp_path / "cache").exists(), "nothing is kept unasked"
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain
+    (graph,) = (tmp_path / "cache" / "graphs").iterdir()
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain
+    run(samesight_rs, "verify", bundle.folder, "--cache", **cache)
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    assert run(samesight_rs, *words, "--cache", **cache).stdout == plain, "a spoilt graph is made anew"
 
 
 @pytest.mark.row("V1")
@@ -236,6 +250,17 @@ def test_a_network_that_differs_is_named(
     assert (first["stage"], first["runner"], first["copy"]) == ("network", "rust", "fp32")
     assert first["max_abs_difference"] == pytest.approx(0.01, rel=1e-3)
     assert [one["ok"] for one in found["runners"]] == [False, True]
+
+
+def test_a_recipe_can_end_in_rust(
+    samesight_rs: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAMESIGHT_RUST", str(samesight_rs))
+    assert json.loads(prove_in_rust(bundle.folder))["ok"]
+    other = tiny_bundle.tampered(bundle, tmp_path / "other", tiny_bundle.reworded({"predicted": "grass"}))
+    assert not json.loads(prove_in_rust(other.folder))["ok"]
+    with pytest.raises(InputError, match="cannot check"):
+        prove_in_rust(tmp_path)
 
 
 # refusals

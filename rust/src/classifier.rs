@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Info};
+use crate::cache;
 use crate::errors::{Error, Refusal, Result};
 use crate::images::{self, MAX_BYTES, Pixels, decode};
 use crate::library;
-use crate::network::{Network, Settings};
+use crate::network::{Kept, Model, Network, Settings};
 use crate::resample::resize;
 
 const BATCH: usize = 8;
@@ -29,8 +30,18 @@ pub struct Options {
     pub trust: Option<PathBuf>,
     /// ONNX Runtime's shared library; found where nothing is said.
     pub library: Option<PathBuf>,
+    /// A folder in which optimised graphs are kept, so that the next program starts sooner; none where nothing is
+    /// said. `Options::usual_cache` names one.
+    pub cache: Option<PathBuf>,
     /// Only `classify_many` will be asked: it loads the network itself, once for each core.
     pub many: bool,
+}
+
+impl Options {
+    /// The folder in which graphs are usually kept.
+    pub fn usual_cache() -> Option<PathBuf> {
+        cache::default_folder()
+    }
 }
 
 /// One of the likeliest labels.
@@ -71,7 +82,7 @@ impl Prediction {
 pub struct Classifier {
     bundle: Bundle,
     copy: String,
-    model: Vec<u8>,
+    model: Model,
     settings: Settings,
     network: Mutex<Option<Network>>,
 }
@@ -91,19 +102,30 @@ impl Classifier {
     /// The same, and `InputError` where there is no such copy.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let copy = options.copy.clone().unwrap_or_else(|| "fp32".to_owned());
-        let wanted =
-            |info: &crate::bundle::Info| info.copies.iter().find(|one| one.name == copy).map(|one| one.file.clone());
-        let settings = Settings { threads: options.threads, library: options.library.clone() };
+        let settings =
+            Settings { threads: options.threads, library: options.library.clone(), cache: options.cache.clone() };
+        let named = |info: &Info| info.copies.iter().find(|one| one.name == copy).cloned();
+        let kept = |info: &Info| named(info).and_then(|copy| settings.place(&copy)).filter(|place| place.is_file());
+        let wanted = |info: &Info| if kept(info).is_some() { None } else { named(info).map(|one| one.file) };
+        let graph = Mutex::new(None);
+        let beside = |info: &Info| {
+            *graph.lock().unwrap_or_else(PoisonError::into_inner) = kept(info).as_deref().and_then(cache::read);
+        };
         // The library is loaded while the bundle's files are hashed; nothing of the bundle is parsed before all is.
         let (opened, runtime) = thread::scope(|scope| {
             let runtime = scope.spawn(|| library::load(settings.library.as_deref()).map(drop));
-            let opened = Bundle::open_keeping(folder.as_ref(), options.trust.as_deref(), &wanted);
+            let opened = Bundle::open_keeping(folder.as_ref(), options.trust.as_deref(), &wanted, &beside);
             (opened, runtime.join().unwrap_or(Ok(())))
         });
         let (bundle, model) = opened?;
-        bundle.copy(&copy)?;
+        let file = &bundle.copy(&copy)?.file;
         runtime?;
-        let model = model.unwrap_or_default();
+        let graph = graph.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let model = match (graph.and_then(Kept::new), model) {
+            (Some(kept), _) => Model::Kept(kept),
+            (None, Some(model)) => Model::Plain(model),
+            (None, None) => Model::Plain(bundle.read(file)?),
+        };
         let classifier = Self { bundle, copy, model, settings, network: Mutex::new(None) };
         if !options.many {
             *classifier.lock() = Some(classifier.load(&classifier.settings)?);
@@ -150,7 +172,13 @@ impl Classifier {
     }
 
     fn load(&self, settings: &Settings) -> Result<Network> {
-        Network::load(&self.model, self.bundle.copy(&self.copy)?, &self.bundle.info, settings)
+        let copy = self.bundle.copy(&self.copy)?;
+        let found = Network::load_form(&self.model, copy, &self.bundle.info, settings);
+        if found.is_err() && matches!(self.model, Model::Kept(_)) {
+            let plain = Model::Plain(self.bundle.read(&copy.file)?);
+            return Network::load_form(&plain, copy, &self.bundle.info, settings);
+        }
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Network>> {

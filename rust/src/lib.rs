@@ -13,6 +13,7 @@
 //! checked before any of it is used (spec/bundle.md); `verify` proves it all on the bundle's golden samples.
 
 mod bundle;
+mod cache;
 mod classifier;
 mod errors;
 pub mod images;

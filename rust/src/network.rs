@@ -1,13 +1,15 @@
 //! A copy of the network in ONNX Runtime on the CPU: tensors to logits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::f16;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{Tensor, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 
 use crate::bundle::{Copy, Dtype, Info, check_whole};
+use crate::cache::{self, Graph};
 use crate::errors::{Error, Result};
 use crate::library;
 
@@ -17,7 +19,41 @@ pub struct Settings {
     /// For one call; one a CPU where nothing is said.
     pub threads: Option<usize>,
     /// ONNX Runtime's shared library; found where nothing is said.
-    pub library: Option<std::path::PathBuf>,
+    pub library: Option<PathBuf>,
+    /// A folder in which optimised graphs are kept for the next time; none where nothing is said.
+    pub cache: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Where the optimised graph of a copy is kept.
+    pub(crate) fn place(&self, copy: &Copy) -> Option<PathBuf> {
+        Some(cache::place(self.cache.as_deref()?, copy, &library::find(self.library.as_deref()).ok()?))
+    }
+}
+
+/// A model as it lies in the bundle, or what ONNX Runtime made of it on this machine before.
+#[derive(Clone)]
+pub(crate) enum Model {
+    Plain(Vec<u8>),
+    Kept(Kept),
+}
+
+/// A graph, and its larger weights, which several sessions share.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    model: Vec<u8>,
+    weights: Vec<(String, Arc<DynValue>)>,
+}
+
+impl Kept {
+    /// Nothing where ONNX Runtime does not take the weights; it must be loaded.
+    pub(crate) fn new(graph: Graph) -> Option<Self> {
+        let weights = graph.weights.into_iter().map(|one| {
+            let tensor = Tensor::from_array((one.shape, one.values)).ok()?;
+            Some((one.name, Arc::new(tensor.into_dyn())))
+        });
+        Some(Self { model: graph.model, weights: weights.collect::<Option<_>>()? })
+    }
 }
 
 /// One copy of a bundle's network, loaded.
@@ -37,8 +73,25 @@ impl Network {
     /// # Errors
     /// `BundleInvalid` where it is not, `RuntimeMissing` where there is no ONNX Runtime.
     pub fn load(model: &[u8], copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
-        check_whole(model, &copy.name)?;
-        let session = open(model, settings).map_err(|error| match error {
+        if let Some(graph) = settings.place(copy).as_deref().and_then(cache::read) {
+            library::load(settings.library.as_deref())?;
+            let kept = Kept::new(graph).map(Model::Kept);
+            if let Some(Ok(network)) = kept.map(|kept| Self::load_form(&kept, copy, info, settings)) {
+                return Ok(network);
+            }
+        }
+        Self::load_form(&Model::Plain(model.to_vec()), copy, info, settings)
+    }
+
+    /// The same of one form, the cache aside.
+    pub(crate) fn load_form(model: &Model, copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
+        let mut place = None;
+        if let Model::Plain(model) = model {
+            check_whole(model, &copy.name)?;
+            place = settings.place(copy);
+        }
+        let made = place.as_deref().and_then(cache::aside);
+        let session = open(model, made.as_deref(), settings).map_err(|error| match error {
             Trouble::Own(error) => error,
             Trouble::Runtime(error) => Error::invalid("ONNX Runtime cannot load a model")
                 .at(format!("the {} copy", copy.name))
@@ -54,6 +107,9 @@ impl Network {
             batch: info.batch,
         };
         network.check_sides()?;
+        if let (Some(place), Some(made)) = (&place, &made) {
+            cache::keep(place, made);
+        }
         Ok(network)
     }
 
@@ -161,16 +217,30 @@ impl From<ort::Error> for Trouble {
     }
 }
 
-fn open(model: &[u8], settings: &Settings) -> std::result::Result<Session, Trouble> {
+fn open(model: &Model, made: Option<&Path>, settings: &Settings) -> std::result::Result<Session, Trouble> {
     let environment = library::load(settings.library.as_deref()).map_err(Trouble::Own)?;
-    let session = Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
+    let mut builder = Session::builder(environment)?
         .with_intra_threads(crate::threads(settings.threads))?
         .with_inter_threads(1)?
         // Threads that wait by spinning take the CPU from those that decode.
-        .with_intra_op_spinning(false)?
-        .commit_from_memory(model)?;
-    Ok(session)
+        .with_intra_op_spinning(false)?;
+    if let Some(made) = made {
+        builder = builder.with_optimized_model_path(made)?;
+    }
+    let bytes = match model {
+        Model::Plain(model) => {
+            builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
+            model
+        }
+        Model::Kept(kept) => {
+            builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+            for (name, value) in &kept.weights {
+                builder = builder.with_external_initializer(name, Arc::clone(value))?;
+            }
+            &kept.model
+        }
+    };
+    Ok(builder.commit_from_memory(bytes)?)
 }
 
 fn words(shape: &[i64]) -> String {

@@ -138,7 +138,7 @@ fn each_broken_rule_has_its_error() {
         ("[\"cat\"]}", "[\"bird\"]}", Kind::BundleInvalid),
         ("\"path\": \"docs/about.md\"", "\"path\": \"../about.md\"", Kind::BundlePath),
         ("\"path\": \"docs/about.md\"", "\"path\": \"/etc/passwd\"", Kind::BundlePath),
-        ("\"path\": \"docs/about.md\"", "\"path\": \"MODEL.onnx\"", Kind::BundlePath),
+        ("\"path\": \"docs/about.md\"", "\"path\": \"model.onnx/about.md\"", Kind::BundlePath),
         ("\"path\": \"docs/about.md\"", "\"path\": \"bundle.sig\"", Kind::BundlePath),
         ("\"role\": \"document\"", "\"role\": \"golden\"", Kind::BundleInvalid),
         ("\"file\": \"model.onnx\"", "\"file\": \"docs/about.md\"", Kind::BundleInvalid),

@@ -28,6 +28,7 @@ from samesight.files import json_text, sha256_file, write_file
 from samesight.pictureoptions import PictureOptions
 from samesight.progress import say
 from samesight.recipes import Network, Recipe, Study, Training
+from samesight.rust import find_program, prove_in_rust
 from samesight.subsetstudy import study_subset
 from samesight.training import AugmentOptions, TrainConfig, color_jitter, open_run
 from samesight.web.site import write_site
@@ -114,7 +115,9 @@ def run_recipe(recipe: Recipe, options: RecipeOptions) -> RecipeResult:
         say("The recipe's study of pretrained networks is left out: --subset IMAGENET_SUBSET asks for it")
     done = [network for network in networks if network.file in built]
     missed = [] if options.rehearsal else list(_missed(done, built))
-    left_out: list[str] = []
+    in_rust, differing, left_out = _prove_in_rust(recipe, done, built, out)
+    artefacts += in_rust
+    failed |= differing
     if options.secure:
         trained = {name: one for name, one in built.items() if isinstance(one, Built)}
         found = encrypt(recipe, done, trained, out, few=options.rehearsal)
@@ -375,6 +378,26 @@ def _write_documents(
         if place:
             write_file(out / place, text)
             yield out / place
+
+
+def _prove_in_rust(
+    recipe: Recipe, networks: Sequence[Network], built: Mapping[str, Built | Converted], out: Path
+) -> tuple[list[Path], dict[str, str], list[str]]:
+    """What samesight-rs says of each bundle, as files; in words where it differs, and what is left out."""
+    written: list[Path] = []
+    failed: dict[str, str] = {}
+    if recipe.artefacts.rust is None or not networks:
+        return written, failed, []
+    if find_program() is None:
+        return written, failed, ["the proof in Rust: there is no samesight-rs here (make rust)"]
+    for network in networks:
+        path = out / recipe.artefacts.rust.format(file=network.file)
+        found = prove_in_rust(built[network.file].bundle.folder)
+        write_file(path, found)
+        written.append(path)
+        if not json.loads(found)["ok"]:
+            failed[network.file] = f"samesight-rs finds a difference: {path}"
+    return written, failed, []
 
 
 def _checkpoint(pattern: str, network: Network, built: Built) -> str:

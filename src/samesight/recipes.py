@@ -159,6 +159,7 @@ class Artefacts:
     dynamic_plot: str | None = None
     static_plot: str | None = None
     zoo: str | None = None  # CSV of the networks compared; beside it .json and .png
+    rust: str | None = None  # JSON of `samesight-rs verify`: the proof of the last runtime of the chain
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from samesight.bundle import Bundle
 from samesight.errors import BundleInvalid, InputError
 
-__all__ = ["RustRunner", "find_program", "open_rust_runners", "onnxruntime_library"]
+__all__ = ["RustRunner", "find_program", "onnxruntime_library", "open_rust_runners", "prove_in_rust"]
 
 PROGRAM = "samesight-rs"
 CHECKOUT = Path(__file__).resolve().parents[2] / "rust" / "target" / "release"  # where `make rust` leaves it
@@ -34,7 +34,7 @@ class RustRunner:
         """Start the program. Raises InputError where it cannot be started."""
         self.copy = copy
         self._classes = len(bundle.labels)
-        self._trouble = tempfile.TemporaryFile()
+        self._trouble = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the program has ended
         command = [program, "logits", str(bundle.folder), "--copy", copy]
         try:
             self._process = subprocess.Popen(
@@ -46,10 +46,10 @@ class RustRunner:
             )
         except OSError as error:
             raise InputError(f"{PROGRAM} cannot be started", where=program, found=error.strerror) from error
-        weakref.finalize(self, _end, self._process)
+        weakref.finalize(self, _end, self._process, self._trouble)
 
     def logits(self, tensors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits (n, classes) of `tensors` (n, 3, height, width), one after another. Raises BundleInvalid."""
+        """The logits (n, classes) of `tensors` (n, 3, height, width), one by one. Raises BundleInvalid."""
         rows = [self._row(np.ascontiguousarray(tensor, "<f4").tobytes()) for tensor in tensors]
         return np.stack([np.frombuffer(row, "<f4") for row in rows]).astype(np.float32)
 
@@ -74,6 +74,25 @@ class RustRunner:
 
 def open_rust_runners(bundle: Bundle, copies: Sequence[str]) -> list[RustRunner]:
     """A runner for each of `copies`. Raises InputError where the program is not found, or lacks a copy."""
+    program = _program()
+    return [RustRunner(program, bundle, bundle.copy(copy).name) for copy in copies]
+
+
+def prove_in_rust(folder: Path) -> str:
+    """What `samesight-rs verify --json` prints of the bundle in `folder`: an object, its `ok` true or false.
+
+    Here decoding, resizing and normalising are Rust's, too. Raises InputError where it could not be checked.
+    """
+    command = [_program(), "verify", str(folder), "--json"]
+    environment = os.environ | onnxruntime_library()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode not in (0, 1):
+        raise InputError(f"{PROGRAM} cannot check a bundle", where=folder, found=done.stderr.strip())
+    return done.stdout
+
+
+def _program() -> str:
+    """The path of the program. Raises InputError where there is none."""
     program = find_program()
     if program is None:
         raise InputError(
@@ -81,7 +100,7 @@ def open_rust_runners(bundle: Bundle, copies: Sequence[str]) -> list[RustRunner]
             expected=f"it on the PATH, or SAMESIGHT_RUST, or in {CHECKOUT}",
             fix="make rust",
         )
-    return [RustRunner(program, bundle, bundle.copy(copy).name) for copy in copies]
+    return program
 
 
 def find_program() -> str | None:
@@ -113,7 +132,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], trouble: IO[bytes]) -> None:
     """Close the pipes, which ends the program; it is given a moment."""
     for pipe in _pipes(process):
         try:
@@ -125,3 +144,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    trouble.close()

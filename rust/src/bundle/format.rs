@@ -67,6 +67,8 @@ pub struct Copy {
     pub input_dtype: Dtype,
     /// Of the file itself.
     pub output_dtype: Dtype,
+    /// Of the file, as bundle.json has it.
+    pub sha256: String,
     /// Figures by name; nothing where one was not measured.
     pub recorded: HashMap<String, Option<f64>>,
 }
@@ -130,7 +132,7 @@ pub fn read(value: &Value) -> Result<(Info, Vec<File>)> {
     distinct("label", "labels", labels.iter().map(String::as_str))?;
     let files = each(top.get("files"), "files", 1, MAX_FILES, file)?;
     let string = |key| text(top.get(key), key, 100).map(str::to_owned);
-    let info = Info {
+    let mut info = Info {
         name: string("name")?,
         version: string("version")?,
         labels,
@@ -140,6 +142,10 @@ pub fn read(value: &Value) -> Result<(Info, Vec<File>)> {
         golden,
     };
     check_together(&info, &input, &output, &files)?;
+    for copy in &mut info.copies {
+        let listed = files.iter().find(|(file, _)| file.path == copy.file);
+        copy.sha256 = listed.map(|(file, _)| file.sha256.clone()).unwrap_or_default();
+    }
     let files = files.into_iter().map(|(file, _)| file).collect();
     Ok((info, files))
 }
@@ -194,6 +200,7 @@ fn copy(value: &Value, place: &str) -> Result<Copy> {
         precision: choice(fields.get("precision"), &at("precision"), &["fp32", "fp16", "int8"])?.to_owned(),
         input_dtype: dtype("input_dtype")?,
         output_dtype: dtype("output_dtype")?,
+        sha256: String::new(), // once the files are known
         recorded: recorded(fields.get("recorded"), &at("recorded"))?,
     })
 }

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::errors::{Error, Kind, Result};
 use crate::json;
 pub use format::{Copy, Dtype, GoldenInfo, Info};
-pub(crate) use onnxparts::check_whole;
+pub(crate) use onnxparts::{check_whole, next_field as field_of};
 
 const MAX_JSON_BYTES: usize = 16 << 20;
 const MAX_SIGNATURE_BYTES: usize = 4096;
@@ -45,7 +45,7 @@ impl Bundle {
     /// # Errors
     /// A bundle's error for the first check that fails.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self::open_keeping(folder.as_ref(), None, &|_| None)?.0)
+        Ok(Self::open_keeping(folder.as_ref(), None, &|_| None, &|_| ())?.0)
     }
 
     /// The same, and signed by the public key in the file `trust`.
@@ -53,14 +53,16 @@ impl Bundle {
     /// # Errors
     /// The same, and `SignatureError`.
     pub fn open_trusting(folder: impl AsRef<Path>, trust: &Path) -> Result<Self> {
-        Ok(Self::open_keeping(folder.as_ref(), Some(trust), &|_| None)?.0)
+        Ok(Self::open_keeping(folder.as_ref(), Some(trust), &|_| None, &|_| ())?.0)
     }
 
-    /// The same, and the bytes of those files that are `wanted`: they are read once, checked, and used.
+    /// The same, and the bytes of the file that is `wanted`: it is read once, checked, and used. `beside` runs while
+    /// files are hashed, and must not take anything of the bundle for true.
     pub(crate) fn open_keeping(
         folder: &Path,
         trust: Option<&Path>,
-        wanted: &(dyn Fn(&Info) -> Option<String> + Sync),
+        wanted: &dyn Fn(&Info) -> Option<String>,
+        beside: &(dyn Fn(&Info) + Sync),
     ) -> Result<(Self, Option<Vec<u8>>)> {
         let root = root(folder)?;
         let data = document(&root)?;
@@ -85,7 +87,11 @@ impl Bundle {
                 ));
             }
         }
-        let kept = bundle.check_hashes(wanted(&bundle.info).as_deref())?;
+        let wanted = wanted(&bundle.info);
+        let kept = std::thread::scope(|scope| {
+            scope.spawn(|| beside(&bundle.info));
+            bundle.check_hashes(wanted.as_deref())
+        })?;
         Ok((bundle, kept))
     }
 

@@ -64,7 +64,7 @@ pub fn check_whole(model: &[u8], copy: &str) -> Result<()> {
 }
 
 /// The next field's number, its value, and its bytes where it has some; nothing where it is malformed.
-fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, u64, Option<&'a [u8]>)> {
+pub fn next_field<'a>(rest: &mut &'a [u8]) -> Option<(u64, u64, Option<&'a [u8]>)> {
     let tag = varint(rest)?;
     let mut take = |count: u64| {
         let (bytes, after) = rest.split_at_checked(usize::try_from(count).ok()?)?;

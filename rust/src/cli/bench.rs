@@ -97,7 +97,7 @@ fn golden_photos(bundle: &Bundle) -> Vec<PathBuf> {
 /// How long a copy takes to load, and each step of each photo, one after another on all threads.
 fn alone(bundle: &Bundle, name: &str, photos: &[PathBuf], rounds: usize, opening: &Options) -> Result<(f64, Steps)> {
     let copy = bundle.copy(name)?;
-    let settings = Settings { threads: opening.threads, library: opening.library.clone() };
+    let settings = Settings { threads: opening.threads, library: opening.library.clone(), cache: None };
     let start = Instant::now();
     let mut network = Network::load(&bundle.read(&copy.file)?, copy, &bundle.info, &settings)?;
     let load = 1000.0 * start.elapsed().as_secs_f64();

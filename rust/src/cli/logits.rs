@@ -27,7 +27,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         None => Bundle::open(folder)?,
     };
     let copy = bundle.copy(opening.copy.as_deref().unwrap_or("fp32"))?;
-    let settings = Settings { threads: opening.threads, library: opening.library };
+    let settings = Settings { threads: opening.threads, library: opening.library, cache: None };
     let mut network = Network::load(&bundle.read(&copy.file)?, copy, &bundle.info, &settings)?;
     let (width, height) = bundle.info.preprocess.size();
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());

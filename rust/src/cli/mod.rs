@@ -99,6 +99,7 @@ impl Words {
             threads: self.number("--threads")?,
             trust: self.path("--trust"),
             library: self.path("--onnxruntime"),
+            cache: if self.has("--cache") { Options::usual_cache() } else { None },
             many: false,
         })
     }

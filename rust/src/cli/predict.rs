@@ -12,7 +12,7 @@ use super::{Words, print, stdout, usage};
 
 pub const HELP: &str =
     "usage: samesight-rs predict BUNDLE IMAGE... [--json | --csv] [--top K] [--copy NAME] [--threads N]
-                            [--trust KEY.pub] [--onnxruntime FILE]
+                            [--cache] [--trust KEY.pub] [--onnxruntime FILE]
 
 Classify photos. IMAGE is a photo or a folder, which stands for all its photos, sorted, those in its folders too.
 A photo that cannot be read is reported and does not stop the others.
@@ -22,6 +22,7 @@ A photo that cannot be read is reported and does not stop the others.
   --top K             labels a photo (default: 5)
   --copy NAME         which copy answers (default: fp32)
   --threads N         CPU threads (default: those there are, to 8)
+  --cache             keep the optimised graph in the user's cache, so that the next run starts sooner
   --trust KEY.pub     refuse a bundle not signed by this key
   --onnxruntime FILE  ONNX Runtime's shared library (default: ORT_DYLIB_PATH, else that of an installed wheel)
 
@@ -40,7 +41,7 @@ enum Form {
 /// Classify the photos; the exit code.
 pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let valued = ["--top", "--copy", "--threads", "--trust", "--onnxruntime"];
-    let words = Words::read(words, &["--json", "--csv"], &valued, HELP)?;
+    let words = Words::read(words, &["--json", "--csv", "--cache"], &valued, HELP)?;
     let (folder, images) = words.bundle()?;
     let form = match (words.has("--json"), words.has("--csv")) {
         (true, true) => {
@@ -88,6 +89,7 @@ fn one(folder: &Path, opening: &Options, photo: &Path, top: usize, form: Form) -
         _ => drop(print(&mut out, &line(photo, &answer, &classifier.bundle().id, form))),
     }
     let _ = out.flush();
+    std::mem::forget(classifier); // the program ends, which gives its memory back at once
     Ok(usize::from(answer.is_err()))
 }
 
