@@ -178,8 +178,17 @@ import sys
 import ray
 from ray.cluster_utils import Cluster
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
-other = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+def node(cluster, **more):
+    for attempt in range(4):  # a node has 30 seconds to start, which may be too few
+        try:
+            return cluster.add_node(object_store_memory=100 << 20, **more)
+        except Exception as error:
+            print(error, file=sys.stderr)
+    sys.exit(1)
+
+cluster = Cluster()
+node(cluster, num_cpus=2, include_dashboard=False)
+other = node(cluster, num_cpus=1)
 cluster.wait_for_nodes()
 print(cluster.address, other.all_processes["raylet"][0].process.pid, flush=True)
 sys.stdin.readline()
