@@ -126,7 +126,7 @@ def workers(family: list[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.slow  # a Ray takes 10 CPU seconds to start, and gives up after 30 s where others are busy
+@pytest.mark.slow  # a Ray takes 10 CPU seconds to start, and minutes where others are busy
 def test_a_worker_is_killed_on_the_way(bundle: Bundle, photos: Path, tmp_path: Path) -> None:
     with predicting(bundle, photos, tmp_path / "job", "--workers", 2, "--top", 2) as running:
         until(running.at_work, START_S)
