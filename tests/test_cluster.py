@@ -284,10 +284,10 @@ def test_a_disk_that_is_in_trouble_for_a_moment_is_waited_for(
     trouble = [errno.ESTALE, errno.EIO]
     real = Path.open
 
-    def opened(path: Path, *words: Any) -> Any:
+    def opened(path: Path, *words: Any, **more: Any) -> Any:
         if trouble:
             raise OSError(trouble.pop(), "trouble")
-        return real(path, *words)
+        return real(path, *words, **more)
 
     monkeypatch.setattr(places, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(Path, "open", opened)

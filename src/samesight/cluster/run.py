@@ -15,6 +15,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,12 +31,14 @@ __all__ = ["Done", "Worker", "classify"]
 
 STORE_BYTES = 100 << 20  # of memory for Ray's objects, beside the bundle: a shard's number is small
 KNOCK_S = 10.0
-STARTS = 3  # since Ray gives its own processes 30 seconds to start, which on a busy machine are too few
+STARTS = 2
+START_S = 180.0  # for Ray's own processes
 LONG = 40  # bytes of a folder's path, from which the names of Ray's sockets in it are too long
 # Read by Ray when it is imported or started.
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 # Of a Ray that is started here: all its sockets on loopback, by its switch for systems without clusters.
-LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Its processes have 30 seconds to start by default, which on a busy machine are too few.
+LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_agent_register_timeout_ms": "180000"}
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def _init(ray: Any, options: Mapping[str, Any]) -> None:
         _check_listening(address)
     for _ in range(1 if joining else STARTS):
         try:
-            with _quiet():
+            with _quiet(), _patient():
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
             return
         except Exception as error:  # Ray raises plain ones here
@@ -209,6 +212,33 @@ def _environment(words: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Ray waits START_S for its first node while the block runs: by itself 30 s, whatever is set."""
+    from ray._private import services
+
+    look = getattr(services, "get_node", None)
+    if look is None:  # another version of Ray, which has its own ways
+        yield
+        return
+
+    def look_patiently(*words: Any, **more: Any) -> Any:
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                return look(*words, **more)
+            except RuntimeError:  # it is not there yet
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = look_patiently
+    try:
+        yield
+    finally:
+        services.get_node = look
 
 
 @contextlib.contextmanager
