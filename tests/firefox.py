@@ -47,7 +47,7 @@ def find_firefox() -> str:
     return found
 
 
-def run(folder: Path, work: str, asked: Any, timeout_s: float = 300) -> Any:
+def run(folder: Path, work: str, asked: Any, timeout_s: float = 900) -> Any:
     """What the async JavaScript function `work` gives for `asked` in a page of the served `folder`."""
     firefox = find_firefox()
     (folder / "firefox.html").write_text(PAGE)

@@ -60,6 +60,7 @@ def test_a_least_recipe_has_the_defaults(tmp_path: Path) -> None:
         (LEAST + "[artefacts]\ntable = '/etc/table.csv'\n", "leaves the output"),
         (LEAST + "[checkpoints]\n", "not complete"),
         (LEAST + "[checkpoints]\nlabels = ['a', 'b']\n[training]\n", "nothing is trained"),
+        (LEAST + "lr = 0.1\n[checkpoints]\nlabels = ['a', 'b']\n", "nothing is trained"),
         (LEAST + "[checkpoints]\nlabels = ['a', 'b']\n[artefacts]\nnotes = 'n.md'\n", "nothing is trained"),
     ],
 )

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 LIMIT_BYTES = 1 << 20
+_OF_TRAINING = ("target", "weights", "epochs", "head_epochs", "batch", "lr", "published")
 T = TypeVar("T")
 
 
@@ -281,6 +282,8 @@ def _text(table: Mapping[str, Any], key: str, path: Path) -> str:
 def _check_untrained(value: Mapping[str, Any], path: Path) -> None:
     """Refuse what only a training leaves or takes in a recipe whose networks come trained."""
     found = [f"[{name}]" for name in ("training", "split", "secure") if name in value]
+    for network in value["network"]:
+        found += [f"[[network]] {name}" for name in _OF_TRAINING if name in network]
     names = ("notes", "checkpoint", "costs", "sample_log")
     found += [f"[artefacts] {name}" for name in names if name in value.get("artefacts", {})]
     if found:

@@ -98,9 +98,9 @@ def write_stand_in(
     with torch.no_grad():
         network(tensors)
         network.eval()
-        with_hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+        hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
         network(tensors)
-        with_hook.remove()
+        hook.remove()
         mean = features[0].double().mean(dim=0)
         known = features[0].double() - mean
         alike = known @ known.T

@@ -31,8 +31,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_SAFE = re.compile(r"[A-Za-z0-9._~%/?=&\[\]:@+-]+")  # none of what ends a source of a policy, or an attribute
+_LOOPBACK = ("localhost", "127.0.0.1")
+# None of what ends a policy's source or an attribute; nor the brackets of IPv6, which no policy can name.
+_SAFE = re.compile(r"[A-Za-z0-9._~%/?=&:@+-]+")
 _POLICY = re.compile(r'(<meta\s+http-equiv="Content-Security-Policy"\s+content="[^"]*)' + re.escape(_CONNECT))
 
 
@@ -73,7 +74,7 @@ class Recalibrate:
                 found=words,
                 fix="put a proxy with TLS before `samesight serve`",
             )
-        path = "/classify" if parts.path in ("", "/") else parts.path
+        path = parts.path.rstrip("/") or "/classify"  # a policy's path with "/" at its end means all below it
         return cls(parts._replace(path=path).geturl(), every_s)
 
     @property
