@@ -55,7 +55,8 @@ class Jax:
 def jax(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jax]:
     made = Jax(engine, tmp_path_factory.mktemp("jax"))
     yield made
-    made.process.communicate(timeout=30)
+    made.process.kill()  # at its own end it would first free all that it compiled
+    made.process.communicate()
 
 
 def window(pick: Draw, sides: tuple[int, int]) -> dict[str, Any]:
