@@ -24,6 +24,7 @@ from samesight.bundle import Bundle, open_bundle
 from samesight.cli import main
 from samesight.files import sha256_file
 from samesight.preprocess import normalise, resize
+from samesight.report import write_report
 from samesight.runners import open_runners
 from samesight.runtime import open_runner
 from samesight.verify import verify
@@ -100,6 +101,13 @@ def test_verify_proves_the_int8_copy_by_its_own_record(quantized: Bundle) -> Non
     bound = quantized.copy("int8").recorded["max_abs_difference"]
     assert 0 < (row.pytorch_max_abs_difference or 0) <= (bound or 0)
     assert row.label_agreement == 1
+
+
+@pytest.mark.row("Q3")
+def test_the_report_holds_the_int8_copy_to_its_own_record(quantized: Bundle, tmp_path: Path) -> None:
+    page = write_report(None, quantized.folder, tmp_path / "report.html").read_text()
+    assert page.count("✓ within") == 3
+    assert "✗ over" not in page
 
 
 @pytest.mark.row("Q3")

@@ -10,7 +10,7 @@ from samesight.report.markup import Markup, notice, section, short, table, tag
 from samesight.report.sources import Sources, pick
 
 ROWS = 200
-LATENCIES = ("average", "minimum", "maximum", "median", "p95")
+LATENCIES = {"average": "Average", "minimum": "Min", "maximum": "Max", "median": "Median", "p95": "95 %"}
 GOALS = ("latency", "throughput", "memory")
 
 
@@ -20,8 +20,8 @@ def speed_section(sources: Sources) -> Markup | None:
     if not rows:
         return None
     batches = sorted({f"{number(row.get('batch')):.0f}" for row in rows})
-    heads = ["Copy and engine", *((f"{name} ms", "number") for name in LATENCIES)]
-    heads += [(name, "number") for name in ("Photos a second", "Peak memory", "File", "Accuracy")]
+    heads = ["Copy and engine", *((name, "number") for name in LATENCIES.values())]
+    heads += [(name, "number") for name in ("Photos/s", "Peak memory", "File", "Accuracy")]
     return section(
         "speed",
         "Speed, memory and size",
@@ -30,8 +30,8 @@ def speed_section(sources: Sources) -> Markup | None:
         table(
             heads,
             map(_row, rows[:ROWS]),
-            caption=f"One call at batch {' or '.join(batches)}; photos a second at the best batch; the peak "
-            "memory of a process of its own, the engine's and the photos' together",
+            caption=f"Milliseconds of a call at batch {' or '.join(batches)}; photos a second at the best "
+            "batch; peak memory of a process that does nothing else",
             sortable=True,
         ),
         *(notice("bad", words) for words in _problems(rows)),
