@@ -1,7 +1,7 @@
 """One suite, three languages: spec/vectors in Python, in the browser and in Rust.
 
-Each runtime is asked what becomes of a photo, and must say what the vector says. What it is let off, and why, is
-in exemptions.json; nothing else is.
+Each runtime is asked what becomes of a photo, and must say what the vector says. What it is let off, and why,
+is in exemptions.json; nothing else is.
 """
 
 from __future__ import annotations
