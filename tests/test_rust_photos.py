@@ -108,7 +108,7 @@ def test_damaged_photos_are_refused_or_read_alike(
 ) -> None:
     """Single bytes changed: Rust may refuse what Python reads, and seldom gives other pixels, of PNG never.
 
-    It does where libjpeg-turbo carries on after data that is no code, or where its own C and SIMD code differ;
+    It does where libjpeg-turbo carries on after data that is no code, or its own C and SIMD code differ;
     and of WebP where libwebp and image-webp draw the line of what is damaged otherwise.
     """
     random = np.random.default_rng(5)
