@@ -11,7 +11,7 @@ help:
 	@echo "make setup     a virtual environment in .venv with everything (about 6 GB: PyTorch)"
 	@echo "make demo      the main job on embedded data: photos to a verified bundle, a few minutes"
 	@echo "make web       the browser runtime and its page, into the Python package (Node.js 20 and npm)"
-	@echo "make rust      samesight-rs, into rust/target/release (Rust 1.93 or later)"
+	@echo "make rust      samesight-rs, into rust/target/release (Rust 1.92 or later)"
 	@echo "make test      what CI runs: no GPU, no network once set up, under 10 minutes on 2 cores"
 	@echo "make test-all  everything, with real photos where they are at hand"
 	@echo "make check     make lint (ruff, mypy, generated docs), then make test"

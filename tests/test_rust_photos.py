@@ -72,7 +72,7 @@ def test_tensors_of_every_kind_of_file_are_the_same_bits(
     samesight_rs: Path, photos: list[Path], tmp_path: Path
 ) -> None:
     paths = []
-    for number, source in enumerate(photos[:: len(photos) // 12]):
+    for number, source in enumerate(photos[:: len(photos) // 6]):
         for name, data in kinds(decode(source.read_bytes())).items():
             paths.append(tmp_path / f"{number:02}-{name}")
             paths[-1].write_bytes(data)
@@ -81,7 +81,7 @@ def test_tensors_of_every_kind_of_file_are_the_same_bits(
         Preprocess(resize=(224, 224), crop=None, interpolation="lanczos"),
         Preprocess(resize=232, crop=(224, 224), interpolation="bicubic"),
     ):
-        assert agree(samesight_rs, paths, spec, tmp_path) > 500
+        assert agree(samesight_rs, paths, spec, tmp_path) > 240
 
 
 def test_small_jpegs_of_every_sampling_and_size_are_the_same_bits(samesight_rs: Path, tmp_path: Path) -> None:
@@ -106,10 +106,10 @@ def test_small_jpegs_of_every_sampling_and_size_are_the_same_bits(samesight_rs: 
 def test_damaged_photos_are_refused_or_read_alike(
     samesight_rs: Path, photos: list[Path], tmp_path: Path
 ) -> None:
-    """Single bytes changed: Rust may refuse what Python reads, but seldom gives other pixels.
+    """Single bytes changed: Rust may refuse what Python reads, and seldom gives other pixels, of PNG never.
 
-    It does where damage makes coefficients so large that libjpeg-turbo's own C and SIMD code differ, or where
-    libjpeg-turbo carries on after data that is no code.
+    It does where libjpeg-turbo carries on after data that is no code, or its own C and SIMD code differ;
+    and of WebP where libwebp and image-webp draw the line of what is damaged otherwise.
     """
     random = np.random.default_rng(5)
     paths = []
@@ -124,6 +124,6 @@ def test_damaged_photos_are_refused_or_read_alike(
     for path, one in zip(paths, found, strict=True):
         right = wanted(path, SPEC)
         if one != right and len(one) == 64:
-            other.append((path.name, one, right))
-    assert all(name.endswith(".jpg") for name, *_ in other), other
-    assert len(other) <= len(paths) // 30, f"{len(other)} of {len(paths)}: {other}"
+            other.append(path.name)
+    assert not any(name.endswith(".png") for name in other), other
+    assert len(other) <= len(paths) // 50, f"{len(other)} of {len(paths)}: {other}"

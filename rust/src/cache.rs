@@ -164,7 +164,7 @@ const ELSEWHERE: &[u8] = b"\x6a\x13\x0a\x08location\x12\x07weights\x70\x01";
 fn split(model: &[u8]) -> Option<(Vec<u8>, Vec<Found<'_>>)> {
     let mut weights = Vec::new();
     let split = rewritten(model, GRAPH, &mut |graph| {
-        rewritten(graph, INITIALIZER, &mut |tensor| match without_values(tensor)? {
+        rewritten(graph, INITIALIZER, &mut |tensor| match without_values(tensor) {
             Some((rest, found)) => {
                 weights.push(found);
                 Some(rest)
@@ -197,8 +197,8 @@ fn rewritten<'a>(
     Some(out)
 }
 
-/// A large tensor of float32 as one that lies elsewhere, and what it holds; an inner nothing where it is to stay.
-fn without_values(tensor: &[u8]) -> Option<Option<(Vec<u8>, Found<'_>)>> {
+/// A large tensor of float32 as one that lies elsewhere, and what it holds; nothing where it is to stay.
+fn without_values(tensor: &[u8]) -> Option<(Vec<u8>, Found<'_>)> {
     let (mut out, mut rest) = (Vec::new(), tensor);
     let (mut name, mut shape, mut values, mut kind): (&[u8], _, &[u8], _) = (&[], Vec::new(), &[], 0);
     while !rest.is_empty() {
@@ -209,7 +209,7 @@ fn without_values(tensor: &[u8]) -> Option<Option<(Vec<u8>, Found<'_>)>> {
                 continue;
             }
             (DIMS, side, None) => shape.push(side),
-            (DIMS, ..) => return Some(None), // packed, as no writer of ONNX does it
+            (DIMS, ..) => return None, // packed, as no writer of ONNX does it
             (DATA_TYPE, number, None) => kind = number,
             (NAME, _, Some(bytes)) => name = bytes,
             _ => {}
@@ -218,10 +218,10 @@ fn without_values(tensor: &[u8]) -> Option<Option<(Vec<u8>, Found<'_>)>> {
     }
     let is_whole = shape.iter().product::<u64>().checked_mul(4) == Some(values.len() as u64);
     if kind != FLOAT || values.len() < LEAST_BYTES || !is_whole {
-        return Some(None);
+        return None;
     }
     out.extend_from_slice(ELSEWHERE);
-    Some(Some((out, (name, shape, values))))
+    Some((out, (name, shape, values)))
 }
 
 fn write_varint(out: &mut Vec<u8>, mut value: u64) {

@@ -132,8 +132,12 @@ impl Bundle {
         let listed = listed.ok_or_else(|| {
             Error::input("the bundle lists no such file").at(self.folder.display()).found(json::quoted(path))
         })?;
+        let path = self.folder.join(&listed.path);
+        status(&self.folder, &listed.path)?;
         let mut data = Vec::with_capacity(listed.size_bytes + 1);
-        self.hash(listed, |piece| data.extend_from_slice(piece))?;
+        let stream = File::open(&path).and_then(|file| file.take(listed.size_bytes as u64 + 1).read_to_end(&mut data));
+        stream.map_err(|error| unreadable(&path, &error))?;
+        listed.check(&path, data.len(), &sha256(&data))?;
         Ok(data)
     }
 
@@ -150,7 +154,7 @@ impl Bundle {
                 let result = if wanted == Some(file.path.as_str()) {
                     self.read(&file.path).map(|data| *lock(&kept) = Some(data))
                 } else {
-                    self.hash(file, |_| {})
+                    self.hash(file)
                 };
                 if let Err(error) = result {
                     // That of the file which is listed first, whichever thread is quicker.
@@ -173,8 +177,8 @@ impl Bundle {
         }
     }
 
-    /// Read a listed file piece by piece, and hold it to its size and SHA-256.
-    fn hash(&self, file: &format::File, mut each: impl FnMut(&[u8])) -> Result<()> {
+    /// Hold a listed file to its size and SHA-256, piece by piece.
+    fn hash(&self, file: &format::File) -> Result<()> {
         let path = self.folder.join(&file.path);
         let unread = |error| unreadable(&path, &error);
         status(&self.folder, &file.path)?;
@@ -185,29 +189,15 @@ impl Bundle {
         let mut size = 0;
         loop {
             match stream.read(&mut piece) {
-                Ok(0) => break,
+                Ok(0) => return file.check(&path, size, &hexadecimal(&digest.finalize())),
                 Ok(count) => {
                     size += count;
                     digest.update(&piece[..count]);
-                    each(&piece[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(unread(error)),
             }
         }
-        if size != file.size_bytes {
-            return Err(changed(
-                "size",
-                &path,
-                &format!("{} bytes", file.size_bytes),
-                &format!("{size} bytes or more"),
-            ));
-        }
-        let found = hexadecimal(&digest.finalize());
-        if found != file.sha256 {
-            return Err(changed("SHA-256", &path, &file.sha256, &found));
-        }
-        Ok(())
     }
 
     /// The files in the folder are the listed ones and those that speak of the list, and no others.
@@ -233,6 +223,20 @@ impl Bundle {
         let more = if names.len() > 5 { format!(" and {} more", names.len() - 5) } else { String::new() };
         let some = names[..names.len().min(5)].join(", ");
         Err(Error::new(Kind::BundleFiles, what).at(self.folder.display()).found(some + &more))
+    }
+}
+
+impl format::File {
+    /// Nothing, where a file's size and SHA-256 are the listed ones.
+    fn check(&self, path: &Path, size: usize, sum: &str) -> Result<()> {
+        if size != self.size_bytes {
+            let found = format!("{size} bytes or more");
+            return Err(changed("size", path, &format!("{} bytes", self.size_bytes), &found));
+        }
+        if sum != self.sha256 {
+            return Err(changed("SHA-256", path, &self.sha256, sum));
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod idct;
 mod jpeg;
+mod jpegbits;
 mod jpegcode;
 mod jpegplanes;
 pub(crate) mod parts;

@@ -300,11 +300,11 @@ fn judge_logits(golden: &Golden, index: usize, result: &RunnerResult, logits: &[
 
 /// The largest difference of two rows of logits; infinite where one is no number.
 fn furthest(found: &[f32], expected: &[f32]) -> f64 {
-    let distances = found.iter().zip(expected).map(|(one, other)| (f64::from(*one) - f64::from(*other)).abs());
-    distances.fold(
-        0.0,
-        |most, one| if one.is_nan() || one > most { if one.is_nan() { f64::INFINITY } else { one } } else { most },
-    )
+    let distance = |(one, other): (&f32, &f32)| {
+        let distance = (f64::from(*one) - f64::from(*other)).abs();
+        if distance.is_nan() { f64::INFINITY } else { distance }
+    };
+    found.iter().zip(expected).map(distance).fold(0.0, f64::max)
 }
 
 /// Fill in a result's figures from its logits, and judge what was recorded of them.

@@ -40,17 +40,11 @@ impl Comparison {
     /// dimensions with their lengths.
     pub fn of(found: &[f64], expected: &[f64], axes: &[(&'static str, usize)], allowed: f64) -> Option<Self> {
         let distance = |one: f64, other: f64| {
-            if one.is_nan() && other.is_nan() {
-                return 0.0;
+            if one.total_cmp(&other).is_eq() {
+                return 0.0; // also of two infinities, or two that are no numbers
             }
-            let distance = (one - other).abs(); // of two infinities it is no number
-            if distance.is_nan() && one.to_bits() == other.to_bits() {
-                0.0
-            } else if distance.is_nan() {
-                f64::INFINITY
-            } else {
-                distance
-            }
+            let distance = (one - other).abs();
+            if distance.is_nan() { f64::INFINITY } else { distance }
         };
         let distances: Vec<f64> = found.iter().zip(expected).map(|(one, other)| distance(*one, *other)).collect();
         let first = distances.iter().position(|distance| *distance > allowed)?;

@@ -2,15 +2,20 @@
 //!
 //! Nothing is guessed and nothing is dropped: a key twice, a key too many, a number out of range are errors.
 
+mod fields;
+mod writing;
+
 use std::collections::HashSet;
-use std::fmt::Write as _;
-use std::path::Path;
 
 use crate::errors::{Error, Result};
+pub(crate) use fields::{
+    Table, any_number, choice, each, flag, formed, number, open_table, positive, refused, text, text_or_empty, whole,
+};
+pub(crate) use writing::shown;
+pub use writing::{decimal, quoted, quoted_path, write, write_indented};
 
 /// The largest whole number that every language's double holds exactly.
 pub const MAX_WHOLE: i64 = (1 << 53) - 1;
-const MAX_NUMBER: f64 = 1e308;
 const MAX_DEPTH: usize = 64;
 
 /// A JSON value. 3, 3.0 and 3e0 are one whole number.
@@ -281,35 +286,6 @@ impl Reader<'_> {
     }
 }
 
-/// An object that has every key of `required` and no other, which is asked for its values by name.
-pub struct Table<'a> {
-    pairs: &'a [(String, Value)],
-    /// Where it stands.
-    pub place: &'a str,
-}
-
-impl<'a> Table<'a> {
-    /// `value` as an object of exactly these keys.
-    pub fn of(value: &'a Value, place: &'a str, required: &[&str]) -> Result<Self> {
-        let Value::Object(pairs) = value else {
-            return Err(refused("an object is needed here", place, "an object", value));
-        };
-        if let Some(key) = required.iter().find(|key| !pairs.iter().any(|(name, _)| name == *key)) {
-            return Err(Error::invalid("a key is missing").at(place).expected(format!("'{key}'")));
-        }
-        if let Some((key, _)) = pairs.iter().find(|(name, _)| !required.contains(&name.as_str())) {
-            let known = format!("only {}", required.join(", "));
-            return Err(Error::invalid("an unknown key").at(place).expected(known).found(quoted(key)));
-        }
-        Ok(Self { pairs, place })
-    }
-
-    /// The value of a key that is there.
-    pub fn get(&self, key: &str) -> &'a Value {
-        self.pairs.iter().find(|(name, _)| name == key).map_or(&Value::Null, |(_, value)| value)
-    }
-}
-
 impl Value {
     /// The value of a key of an object; nothing where there is none.
     pub fn get(&self, key: &str) -> Option<&Value> {
@@ -318,284 +294,6 @@ impl Value {
             _ => None,
         }
     }
-}
-
-/// `value` as an object of at most 200 keys, each of which is a plain lower-case name.
-pub fn open_table<'a>(value: &'a Value, place: &str) -> Result<&'a [(String, Value)]> {
-    let Value::Object(pairs) = value else {
-        return Err(refused("an object is needed here", place, "an object of at most 200 keys", value));
-    };
-    if pairs.len() > 200 {
-        return Err(refused("an object has too many keys", place, "at most 200", value));
-    }
-    for (key, _) in pairs {
-        let is_name = key.len() <= 100
-            && key.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase())
-            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-        if !is_name {
-            return Err(Error::invalid("a key has the wrong form").at(place).found(quoted(key)));
-        }
-    }
-    Ok(pairs)
-}
-
-/// `value` as a string of at most `limit` characters (code points), none of them a control character.
-pub fn text<'a>(value: &'a Value, place: &str, limit: usize) -> Result<&'a str> {
-    match value {
-        Value::Text(found) if found.is_empty() => {
-            Err(refused("a string is empty", place, &format!("1 to {limit} characters"), value))
-        }
-        _ => text_or_empty(value, place, limit),
-    }
-}
-
-/// The same, which may be empty.
-pub fn text_or_empty<'a>(value: &'a Value, place: &str, limit: usize) -> Result<&'a str> {
-    let Value::Text(found) = value else {
-        return Err(refused("a string is needed here", place, "a string", value));
-    };
-    if found.chars().count() > limit {
-        return Err(refused("a string is too long", place, &format!("at most {limit} characters"), value));
-    }
-    if found.chars().any(|one| matches!(one, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}')) {
-        return Err(refused("a string has a control character", place, "printable characters", value));
-    }
-    Ok(found)
-}
-
-/// `value` as a string of a form that `fits` tells.
-pub fn formed<'a>(
-    value: &'a Value,
-    place: &str,
-    limit: usize,
-    form: &str,
-    fits: impl Fn(&str) -> bool,
-) -> Result<&'a str> {
-    let found = text(value, place, limit)?;
-    if fits(found) { Ok(found) } else { Err(refused("a string has the wrong form", place, form, value)) }
-}
-
-/// `value`, which is one of the strings `allowed`.
-pub fn choice<'a>(value: &'a Value, place: &str, allowed: &[&str]) -> Result<&'a str> {
-    match value {
-        Value::Text(found) if allowed.contains(&found.as_str()) => Ok(found),
-        _ => Err(refused("not one of the values that the format knows", place, &allowed.join(" or "), value)),
-    }
-}
-
-/// `value` as true or false.
-pub fn flag(value: &Value, place: &str) -> Result<bool> {
-    match value {
-        Value::Bool(found) => Ok(*found),
-        _ => Err(refused("not one of the values that the format knows", place, "true or false", value)),
-    }
-}
-
-/// `value` as a whole number from `low` to `high`.
-pub fn whole(value: &Value, place: &str, low: i64, high: i64) -> Result<usize> {
-    match value {
-        Value::Whole(found) if (low..=high).contains(found) && *found >= 0 => Ok(*found as usize),
-        _ => {
-            let wanted = format!("a whole number from {low} to {high}");
-            Err(refused("a whole number is needed here", place, &wanted, value))
-        }
-    }
-}
-
-/// `value` as a finite number from `low` to `high`.
-pub fn number(value: &Value, place: &str, low: f64, high: f64) -> Result<f64> {
-    let found = match value {
-        Value::Whole(found) => *found as f64,
-        Value::Number(found) => *found,
-        _ => f64::NAN,
-    };
-    if (low..=high).contains(&found) {
-        return Ok(found);
-    }
-    Err(refused("a number is needed here", place, &format!("a finite number from {low} to {high}"), value))
-}
-
-/// `value` as any finite number.
-pub fn any_number(value: &Value, place: &str) -> Result<f64> {
-    number(value, place, -MAX_NUMBER, MAX_NUMBER)
-}
-
-/// `value` as a finite number that is not below 0.
-pub fn positive(value: &Value, place: &str) -> Result<f64> {
-    number(value, place, 0.0, MAX_NUMBER)
-}
-
-/// The items of the list `value`, of which there are `low` to `high`.
-pub fn list<'a>(value: &'a Value, place: &str, low: usize, high: usize) -> Result<&'a [Value]> {
-    let Value::List(items) = value else {
-        return Err(refused("a list is needed here", place, "a list", value));
-    };
-    if !(low..=high).contains(&items.len()) {
-        return Err(Error::invalid("a list is too short or too long")
-            .at(place)
-            .expected(format!("{low} to {high} items"))
-            .found(items.len()));
-    }
-    Ok(items)
-}
-
-/// The items of the list `value`, each as `read(item, place)` gives it.
-pub fn each<'a, T>(
-    value: &'a Value,
-    place: &str,
-    low: usize,
-    high: usize,
-    mut read: impl FnMut(&'a Value, &str) -> Result<T>,
-) -> Result<Vec<T>> {
-    let items = list(value, place, low, high)?;
-    items.iter().enumerate().map(|(index, item)| read(item, &format!("{place}[{index}]"))).collect()
-}
-
-/// An error about a value that is not as it must be.
-pub fn refused(what: &str, place: &str, expected: &str, found: &Value) -> Error {
-    Error::invalid(what).at(place).expected(expected).found(shown(found))
-}
-
-/// `value` for a message: ASCII, and short.
-pub fn shown(value: &Value) -> String {
-    let words = write(value);
-    if words.len() <= 100 { words } else { format!("{}...", &words[..97]) }
-}
-
-/// A string as JSON has it, in ASCII.
-pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    write_text(&mut out, text);
-    out
-}
-
-/// A path as JSON has it, in ASCII. A byte that is not UTF-8 is `\udcXX`, as Python's `os.fsdecode` has it.
-#[must_use]
-pub fn quoted_path(path: &Path) -> String {
-    let mut out = String::from("\"");
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        let quoted = quoted(chunk.valid());
-        out.push_str(&quoted[1..quoted.len() - 1]);
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\udc{byte:02x}");
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// `value` as one line of ASCII, as Python's `json.dumps` writes it.
-pub fn write(value: &Value) -> String {
-    let mut out = String::new();
-    write_value(&mut out, value, None);
-    out
-}
-
-/// `value` over several lines, indented by two blanks, as `json.dumps(value, indent=2)` writes it.
-pub fn write_indented(value: &Value) -> String {
-    let mut out = String::new();
-    write_value(&mut out, value, Some(0));
-    out
-}
-
-fn write_value(out: &mut String, value: &Value, depth: Option<usize>) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Whole(number) => {
-            let _ = write!(out, "{number}");
-        }
-        Value::Number(number) => out.push_str(&decimal(*number)),
-        Value::Text(text) => write_text(out, text),
-        Value::Written(json) => out.push_str(json),
-        Value::List(items) => {
-            let inner = open(out, '[', items.is_empty(), depth);
-            for (index, item) in items.iter().enumerate() {
-                separate(out, index, inner);
-                write_value(out, item, inner);
-            }
-            close(out, ']', items.is_empty(), depth);
-        }
-        Value::Object(pairs) => {
-            let inner = open(out, '{', pairs.is_empty(), depth);
-            for (index, (key, item)) in pairs.iter().enumerate() {
-                separate(out, index, inner);
-                write_text(out, key);
-                out.push_str(": ");
-                write_value(out, item, inner);
-            }
-            close(out, '}', pairs.is_empty(), depth);
-        }
-    }
-}
-
-fn open(out: &mut String, bracket: char, is_empty: bool, depth: Option<usize>) -> Option<usize> {
-    out.push(bracket);
-    let inner = depth.map(|depth| depth + 1);
-    if !is_empty {
-        new_line(out, inner);
-    }
-    inner
-}
-
-fn close(out: &mut String, bracket: char, is_empty: bool, depth: Option<usize>) {
-    if !is_empty {
-        new_line(out, depth);
-    }
-    out.push(bracket);
-}
-
-fn separate(out: &mut String, index: usize, depth: Option<usize>) {
-    if index > 0 {
-        out.push(',');
-        if depth.is_none() {
-            out.push(' ');
-        }
-        new_line(out, depth);
-    }
-}
-
-fn new_line(out: &mut String, depth: Option<usize>) {
-    if let Some(depth) = depth {
-        out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth));
-    }
-}
-
-fn write_text(out: &mut String, text: &str) {
-    out.push('"');
-    for one in text.chars() {
-        match one {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(one),
-            _ => {
-                for unit in one.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-}
-
-/// A finite number in the fewest digits that give it back, in the form of Python's `repr`.
-pub fn decimal(number: f64) -> String {
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..16).contains(&exponent) {
-        let plain = format!("{number}");
-        return if plain.contains('.') { plain } else { format!("{plain}.0") };
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
 #[cfg(test)]
