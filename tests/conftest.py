@@ -98,7 +98,7 @@ def web_assets() -> Path:
     return browser.build_assets()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules' could not
 def chromium(web_assets: Path) -> Iterator[Browser]:
     """A real Chromium with a camera that shows a test picture; the test is skipped where there is none."""
     import browser

@@ -16,9 +16,9 @@ onnx = pytest.importorskip("onnx")
 from secure_networks import draw, model, read  # noqa: E402
 
 from samesight.errors import BundleInvalid, InputError  # noqa: E402
-from samesight.secure.graph import Graph  # noqa: E402
+from samesight.secure.graph import Graph, is_not_negative  # noqa: E402
 from samesight.secure.reading import Network, read_onnx  # noqa: E402
-from samesight.secure.rewrite import fold_scales, for_compilers, for_mpc, is_not_negative  # noqa: E402
+from samesight.secure.rewrite import fold_scales, for_compilers, for_mpc  # noqa: E402
 from samesight.secure.writing import write_onnx  # noqa: E402
 
 IMAGE = np.random.default_rng(2).standard_normal((2, 3, 12, 12)).astype(np.float32)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from samesight.secure.graph import KINDS, Step
+from samesight.secure.graph import KINDS, Step, is_not_negative
 from samesight.secure.reading import Network, Obstacle, SourceFile, counted
-from samesight.secure.rewrite import for_compilers, is_not_negative
+from samesight.secure.rewrite import for_compilers
 from samesight.secure.writing import IR_VERSION, OPSET
 
 __all__ = ["TARGETS", "Target", "changes", "obstacles"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from samesight.errors import InputError
 from samesight.files import sha256_bytes
 
-__all__ = ["KINDS", "Attribute", "Graph", "Step", "Weights", "pool_size"]
+__all__ = ["KINDS", "Attribute", "Graph", "Step", "Weights", "is_not_negative", "pool_size"]
 
 Attribute: TypeAlias = int | float | tuple[int, ...]
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
@@ -305,3 +305,18 @@ _SHAPES: Mapping[str, Any] = {
     "Slice": _slice,
     "Pad": _pad,
 }
+
+
+def is_not_negative(graph: Graph, name: str) -> bool:
+    """Whether a value can only be zero or more, by the steps that make it."""
+    for step in graph.steps:
+        if step.output == name:
+            if step.kind in ("Relu", "HardSigmoid"):
+                return True
+            if step.kind == "Clip":
+                return step.number("low") >= 0
+            through = {"MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Concat", "Slice", "Pad"}
+            if step.kind in through or step.kind in ("Add", "Mul"):
+                return all(is_not_negative(graph, one) for one in step.values)
+            return False
+    return False

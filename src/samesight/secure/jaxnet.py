@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from samesight.secure.graph import Graph, Step
-from samesight.secure.rewrite import is_not_negative
+from samesight.secure.graph import Graph, Step, is_not_negative
 
 __all__ = ["forward", "laid_out", "top_label"]
 

@@ -108,21 +108,6 @@ def sorted_steps(graph: Graph, steps: list[Step]) -> tuple[Step, ...]:
     return tuple(done)
 
 
-def is_not_negative(graph: Graph, name: str) -> bool:
-    """Whether a value can only be zero or more, by the steps that make it."""
-    for step in graph.steps:
-        if step.output == name:
-            if step.kind in ("Relu", "HardSigmoid"):
-                return True
-            if step.kind == "Clip":
-                return step.number("low") >= 0
-            through = {"MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Concat", "Slice", "Pad"}
-            if step.kind in through or step.kind in ("Add", "Mul"):
-                return all(is_not_negative(graph, one) for one in step.values)
-            return False
-    return False
-
-
 def _used_once(graph: Graph, renamed: dict[str, str], output: str) -> bool:
     """Whether one step alone takes the value, counting what was folded into it."""
     names = {output} | {name for name, other in renamed.items() if other == output}
