@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry the recipe out; the exit code."""
     train.need_torch()
-    from samesight.artefacts import RecipeOptions, run_recipe
+    from samesight.chain import RecipeOptions, run_recipe
     from samesight.data.labels import read_labels
     from samesight.progress import say
     from samesight.recipes import read_recipe
