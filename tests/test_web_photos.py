@@ -162,7 +162,7 @@ def test_damaged_photos_are_refused_or_read_alike(page: Page, root: Path) -> Non
 
 @pytest.fixture(scope="module")
 def mobilenet(packs: Path, root: Path) -> Path:
-    """A bundle of torchvision's MobileNetV2 with ImageNet's labels."""
+    """A bundle of torchvision's MobileNetV2 with ImageNet's labels; its int8 copy may lose 5 points."""
     with tarfile.open(packs / "weights_dev.tar.xz") as archive:
         archive.extractall(root.parent / "weights")
     (weights,) = (root.parent / "weights").rglob("mobilenet_v2-*.pth")
@@ -173,16 +173,21 @@ def mobilenet(packs: Path, root: Path) -> Path:
             shutil.copyfile(path, some / path.name)
     words = ["export", "--model", "mobilenet_v2", "--checkpoint", weights, "--labels", "imagenet"]
     words += ["--samples", some, "--publishable", "no", "--out", root / "mobilenet"]
-    done = subprocess.run(
-        [sys.executable, "-m", "samesight", *map(str, words)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    more = ["quantize", root / "mobilenet", "--photos", packs / "imagenet520.tar", "--max-drop", "5"]
+    for command in (words, more):
+        done = subprocess.run(
+            [sys.executable, "-m", "samesight", *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
     return root / "mobilenet"
 
 
-@pytest.mark.parametrize("copy", ["fp32", "fp16"])
+@pytest.mark.parametrize(("copy", "most_toss_ups"), [("fp32", 0), ("fp16", 3), ("int8", 15)])
 def test_labels_of_520_photos_are_those_of_python(
-    chromium: Browser, root: Path, mobilenet: Path, copy: str
+    chromium: Browser, root: Path, mobilenet: Path, copy: str, most_toss_ups: int
 ) -> None:
     classifier = load(mobilenet, copy=copy)
     paths = sorted(
@@ -204,10 +209,9 @@ def test_labels_of_520_photos_are_those_of_python(
                 allowed = tolerance.absolute(float(np.abs(wanted.logits).max()))
                 assert difference <= allowed, path.name
                 if index != wanted.index:
-                    assert copy == "fp16", path.name
                     assert margin(wanted.logits) <= 2 * difference, path.name
                     toss_ups += 1
     print(
         json.dumps({"copy": copy, "photos": len(paths), "max_abs_difference": widest, "toss_ups": toss_ups})
     )
-    assert toss_ups <= 3
+    assert toss_ups <= most_toss_ups
