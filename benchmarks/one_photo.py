@@ -123,6 +123,40 @@ def figures(runs: list[dict]) -> dict:
     return result
 
 
+def alone(runs: dict[str, list[dict]]) -> dict[str, dict]:
+    """Each contender's figures for one photo, and ours beside them; told as they are."""
+    found = {name: figures(some) for name, some in runs.items()}
+    own = found["samesight"]
+    for name, one in found.items():
+        one["samesight_wall_ratio"] = own["wall"]["median"] / one["wall"]["median"]
+        one["samesight_cpu_ratio"] = own["cpu"]["median"] / one["cpu"]["median"]
+        print(
+            f"{name:<28} wall {one['wall']['median']:.3f} s  cpu {one['cpu']['median']:.3f} s  "
+            f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB  "
+            f"samesight takes {one['samesight_wall_ratio']:.2f} of its time"
+        )
+    if "samesight-rs" in found:
+        own, peer_found = found["samesight-rs --cache"], found["ort, image, ndarray"]
+        for key in ("wall", "cpu"):
+            ratio = own[key]["median"] / peer_found[key]["median"]
+            own[f"{key}_of_plain_rust"] = ratio
+            plain = found["samesight-rs"][key]["median"] / peer_found[key]["median"]
+            found["samesight-rs"][f"{key}_of_plain_rust"] = plain
+            print(f"samesight-rs takes {plain:.2f} of plain Rust's {key} time, with --cache {ratio:.2f}")
+    return found
+
+
+def of_a_folder(many: dict[str, list[dict]], photos: int) -> dict[str, dict]:
+    """Photos a second of each, loading included; told as they are."""
+    together = {}
+    for name, some in many.items():
+        one = together[name] = figures(some)
+        one["photos_per_second"] = photos / one["wall"]["median"]
+        one["photos_per_cpu_second"] = photos / one["cpu"]["median"]
+        print(f"{name:<28} {photos} photos: {one['photos_per_second']:.0f} a second")
+    return together
+
+
 def main() -> None:
     """Race them, and write the results."""
     from samesight.machine import machine, versions
@@ -179,30 +213,7 @@ def main() -> None:
         for _ in range(args.folder_runs):
             for name, command in folder.items():
                 many[name].append(measure(command))
-    found = {name: figures(some) for name, some in runs.items()}
-    own = found["samesight"]
-    for name, one in found.items():
-        one["samesight_wall_ratio"] = own["wall"]["median"] / one["wall"]["median"]
-        one["samesight_cpu_ratio"] = own["cpu"]["median"] / one["cpu"]["median"]
-        print(
-            f"{name:<28} wall {one['wall']['median']:.3f} s  cpu {one['cpu']['median']:.3f} s  "
-            f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB  "
-            f"samesight takes {one['samesight_wall_ratio']:.2f} of its time"
-        )
-    if built is not None:
-        own, peer_found = found["samesight-rs --cache"], found["ort, image, ndarray"]
-        for key in ("wall", "cpu"):
-            ratio = own[key]["median"] / peer_found[key]["median"]
-            own[f"{key}_of_plain_rust"] = ratio
-            plain = found["samesight-rs"][key]["median"] / peer_found[key]["median"]
-            found["samesight-rs"][f"{key}_of_plain_rust"] = plain
-            print(f"samesight-rs takes {plain:.2f} of plain Rust's {key} time, with --cache {ratio:.2f}")
-    together = {}
-    for name, some in many.items():
-        one = together[name] = figures(some)
-        one["photos_per_second"] = len(photos) / one["wall"]["median"]
-        one["photos_per_cpu_second"] = len(photos) / one["cpu"]["median"]
-        print(f"{name:<28} {len(photos)} photos: {one['photos_per_second']:.0f} a second")
+    found, together = alone(runs), of_a_folder(many, len(photos))
     about = {"network": args.network, "machine": machine(), "versions": versions()}
     RESULTS.write_text(json.dumps({**about, "contenders": found, "folder": together}, indent=2) + "\n")
 

@@ -14,7 +14,7 @@ from samesight.files import write_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_bundle", "plot_zoo"]
+__all__ = ["PLAIN", "RULE", "new_figures", "plot_bundle", "plot_zoo", "save_figure"]
 
 # Okabe and Ito's colours, for all eyes.
 COLOURS = {"onnxruntime": "#0072B2", "openvino": "#D55E00", "openvino-bf16": "#009E73"}
@@ -26,7 +26,7 @@ PLAIN = {"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "ax
 
 def plot_bundle(bundle: Mapping[str, Any], path: Path) -> Path:
     """Latency, throughput by batch and memory of one bundle. Raises MissingExtra without matplotlib."""
-    figure_of, rc = _matplotlib()
+    figure_of, rc = new_figures()
     groups = by_contender(bundle["rows"])
     with rc(PLAIN):
         figure = figure_of(figsize=(13, 2.2 + 0.26 * max(10, len(groups))), layout="constrained")
@@ -35,19 +35,19 @@ def plot_bundle(bundle: Mapping[str, Any], path: Path) -> Path:
         _lines_of_throughput(throughput, groups)
         _bars_of_memory(memory, groups)
         figure.suptitle(f"{bundle['name']} {bundle['version']}", x=0.01, ha="left", fontweight="bold")
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def plot_zoo(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Accuracy against time a photo, and time by batch. Raises MissingExtra without matplotlib."""
-    figure_of, rc = _matplotlib()
+    figure_of, rc = new_figures()
     names = list(dict.fromkeys(row["network"] for row in rows))
     with rc(PLAIN):
         figure = figure_of(figsize=(12, 2.2 + 0.3 * max(9, len(names))), layout="constrained")
         scatter, bars = figure.subplots(1, 2)
         _accuracy_by_time(scatter, rows)
         _time_by_network(bars, rows, names)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def _bars_of_latency(axes: Axes, groups: Sequence[Sequence[Mapping[str, Any]]]) -> None:
@@ -160,7 +160,8 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['engine']} {row['copy']} {row['mode']}"
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def new_figures() -> tuple[Any, Any]:
+    """matplotlib's Figure, and its `rc_context`. Raises MissingExtra."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -169,7 +170,8 @@ def _matplotlib() -> tuple[Any, Any]:
     return Figure, matplotlib.rc_context
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write `figure` as PNG, whole or not at all; the path."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": "samesight"})
     write_file(path, stream.getvalue())

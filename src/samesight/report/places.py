@@ -37,8 +37,8 @@ def _browser(first: Copy, named: dict[str, Copy], size: dict[str, int], bytes_of
     if bytes_of_first <= BROWSER_MIB * MIB or "fp16" not in named:
         why = (
             f"{mebibytes(bytes_of_first)} to fetch, once. Smaller copies save bytes there, not time: of "
-            "MobileNetV2 the float16 copy, whose numbers WebAssembly widens, took 1.2 times as long, and the "
-            "int8 copy 1.5 times."
+            "MobileNetV2 the float16 copy, whose numbers WebAssembly widens, took 1.1 to 1.4 times as long, "
+            "and the int8 copy 1.4 times."
         )
         chosen = first
     else:

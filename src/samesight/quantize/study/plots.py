@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samesight.errors import MissingExtra
-from samesight.files import write_file
+from samesight.bench.plots import PLAIN, RULE, new_figures, save_figure
 from samesight.quantize.study.tables import layer_words
 from samesight.quantize.study.ways import STATIC
 
@@ -20,9 +18,6 @@ __all__ = ["plot_dynamic", "plot_static"]
 # Okabe and Ito's colours, for all eyes.
 COLOURS = ("#5c6269", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "D", "^", "v", "P", "X")
-RULE = "#e2dfd8"
-DPI = 150
-PLAIN = {"font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
 Rows = Sequence[Mapping[str, Any]]
 MS = "ms a photo (float32's ÷ speed-up)"
 
@@ -30,7 +25,7 @@ MS = "ms a photo (float32's ÷ speed-up)"
 def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
     """Float32 and dynamic quantisation at each batch: accuracy against time, time, accuracy."""
     rows = _there(study, ("float", "dynamic"))
-    figure_of, rc = _matplotlib()
+    figure_of, rc = new_figures()
     with rc(PLAIN):
         figure = figure_of(figsize=(13, 4.8), layout="constrained")
         scatter, bars, accuracy = figure.subplots(1, 3, width_ratios=(1.25, 1.1, 1))
@@ -42,13 +37,13 @@ def plot_dynamic(study: Mapping[str, Any], path: Path) -> Path:
         )
         _title(figure, f"{study['network']}: dynamic quantisation", changed)
         _key(figure, rows)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def plot_static(study: Mapping[str, Any], path: Path) -> Path:
     """Float32 and static quantisation: accuracy against time, time at each batch, accuracy lost."""
     rows = _there(study, ("float", *STATIC))
-    figure_of, rc = _matplotlib()
+    figure_of, rc = new_figures()
     with rc(PLAIN):
         figure = figure_of(figsize=(13, 5.2), layout="constrained")
         scatter, bars, drops = figure.subplots(1, 3, width_ratios=(1.1, 1.3, 1))
@@ -63,7 +58,7 @@ def plot_static(study: Mapping[str, Any], path: Path) -> Path:
             words += f"; not to be had here: {', '.join(missing)}"
         _title(figure, f"{study['network']}: static quantisation", words)
         _key(figure, rows)
-        return _save(figure, path)
+        return save_figure(figure, path)
 
 
 def _ms(rows: Rows, row: Mapping[str, Any]) -> list[float]:
@@ -158,19 +153,3 @@ def _key(figure: Any, rows: Rows) -> None:
         for at, row in enumerate(rows)
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(rows), frameon=False)
-
-
-def _matplotlib() -> tuple[Any, Any]:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("drawing pictures", "train") from error
-    return Figure, matplotlib.rc_context
-
-
-def _save(figure: Any, path: Path) -> Path:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": "samesight"})
-    write_file(path, stream.getvalue())
-    return path
