@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photos",
         metavar="PHOTOS",
-        help="photos in any form, or a folder that `data` or `train` wrote (with --torch RUN: default RUN)",
+        help="photos in any form, or what `data` or `train` left (default: the RUN of --qat or --torch)",
     )
     parser.add_argument(
         "--max-drop",
@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: in the place of BUNDLE; with --torch: quantization"
+    )
+    parser.add_argument(
+        "--qat",
+        type=Path,
+        metavar="RUN",
+        help="let weights learn with the rounding in place, on the training part of this run (needs torch)",
     )
     parser.add_argument("--seed", type=int, default=42, help="divides plain photos (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -78,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         return _study(args)
     if args.bundle is None:
         raise InputError("there is no bundle to quantise", fix="samesight quantize BUNDLE --photos PHOTOS")
+    if args.photos is None and args.qat is not None:
+        args.photos = args.qat
     if args.photos is None:
         fix = f"samesight quantize {args.bundle} --photos PHOTOS"
         raise InputError("an int8 copy is calibrated and judged on photos", fix=fix)
@@ -126,7 +134,9 @@ def _quantize(args: argparse.Namespace) -> int:
     from samesight.progress import say
     from samesight.quantize import QuantizeOptions, quantize
 
-    options = QuantizeOptions(max_drop=args.max_drop / 100, seed=args.seed, photos=photo_options(args))
+    if args.qat is not None:
+        train.need_torch()
+    options = QuantizeOptions(args.max_drop / 100, args.seed, photo_options(args), args.qat)
     signed = args.bundle.is_dir() and signature_of(args.bundle) is not None
     outcome = quantize(args.bundle, args.photos, options, args.out)
     place = args.out or args.bundle

@@ -20,9 +20,9 @@ from samesight.data.photos import PhotoOptions
 from samesight.errors import InputError
 from samesight.evaluate import photo_logits, photos_sha256
 from samesight.progress import say
-from samesight.quantize.graph import open_graph
+from samesight.quantize.graph import Graph, open_graph
 from samesight.quantize.newbundle import COPY, Int8Copy, write_new_bundle
-from samesight.quantize.parts import Part, Parts, open_parts
+from samesight.quantize.parts import Part, Parts, open_parts, training_part
 from samesight.quantize.search import Judge, Search, Step, layers_in_words, search
 from samesight.quantize.verdict import Verdict, finite, judge
 from samesight.runtime import OnnxRunner
@@ -43,6 +43,7 @@ class QuantizeOptions:
     max_drop: float = 0.005  # a share of the photos
     seed: int = 42
     photos: PhotoOptions = PhotoOptions()  # noqa: RUF009  # frozen
+    qat: Path | None = None  # the run on whose training part weights learn with the rounding in place
 
     def __post_init__(self) -> None:
         """Raise InputError for a budget that is none."""
@@ -57,6 +58,7 @@ class Outcome:
     found: Search
     verdict: Verdict
     parts: Parts
+    training: Part | None  # what weights learnt from, where they did
     bundle: Bundle | None
     reasons: tuple[str, ...]  # what stood in the way; empty where nothing did
     seconds: float
@@ -80,7 +82,7 @@ class Outcome:
             "version": None if self.bundle is None else self.bundle.version,
             "reasons": list(self.reasons),
             "verdict": self.verdict.to_json(),
-            **_how(self.found, self.parts, self.kept),
+            **_how(self.found, self.parts, self.training, self.kept),
             "seconds": round(self.seconds, 1),
         }
 
@@ -105,9 +107,14 @@ def quantize(
     graph = open_graph(model)
     parts = open_parts(source, bundle.labels, options.photos, seed=options.seed)
     _say_parts(parts)
+    training = None
+    if options.qat is not None:
+        training = training_part(options.qat, bundle.labels, parts, seed=options.seed)
+        say(f"{len(training.paths)} photos to learn from")
     aim = AIM * options.max_drop
     chooser = Judge(model, parts.choice.tensors(bundle.preprocess))
-    found = search(graph, parts.calibration.tensors(bundle.preprocess), chooser, aim)
+    learnt = None if training is None else _tensors_to_learn(graph, training, chooser, bundle)
+    found = search(graph, parts.calibration.tensors(bundle.preprocess), chooser, aim, learnt)
     verdict = _verdict(bundle, model, found.model, parts.verdict, options.max_drop)
     own, distance = _golden_logits(bundle, golden, found.model)
     reasons = _reasons(found, verdict, golden, own)
@@ -121,6 +128,7 @@ def quantize(
             made={
                 "int8_test_photos_sha256": _labelled_sha256(parts.verdict),
                 "int8_calibration_photos": list(parts.calibration.sha256),
+                **({"int8_training_photos": list(training.sha256)} if training is not None else {}),
             },
             document={
                 "format": "samesight-quantization",
@@ -128,13 +136,13 @@ def quantize(
                 "max_drop": options.max_drop,
                 "seed": options.seed,
                 "verdict": verdict.to_json(),
-                **_how(found, parts, Outcome(found, verdict, parts, None, (), 0.0).kept),
+                **_how(found, parts, training, Outcome(found, verdict, parts, training, None, (), 0.0).kept),
             },
         )
         place = folder if out is None else out
         write_new_bundle(bundle, place, copy, replace_old=out is None)
         new = open_bundle(place)
-    return Outcome(found, verdict, parts, new, reasons, time.monotonic() - start)
+    return Outcome(found, verdict, parts, training, new, reasons, time.monotonic() - start)
 
 
 def _float_model(bundle: Bundle) -> bytes:
@@ -147,6 +155,14 @@ def _float_model(bundle: Bundle) -> bytes:
         found=", ".join(copy.name for copy in bundle.copies),
         fix="samesight export … --copies fp32",
     )
+
+
+def _tensors_to_learn(graph: Graph, part: Part, chooser: Judge, bundle: Bundle) -> NDArray[np.float32]:
+    """The training photos as the network sees them. Raises InputError where it cannot learn."""
+    from samesight.quantize.aware import check_trainable
+
+    check_trainable(graph, chooser.tensors, chooser.logits)
+    return part.tensors(bundle.preprocess)
 
 
 def _say_parts(parts: Parts) -> None:
@@ -230,13 +246,14 @@ def _labelled_sha256(part: Part) -> str:
     )
 
 
-def _how(found: Search, parts: Parts, kept: list[str]) -> dict[str, Any]:
+def _how(found: Search, parts: Parts, training: Part | None, kept: list[str]) -> dict[str, Any]:
     """How the copy was made, for JSON."""
     rounding = found.rounding
     return {
         "photos": {
             "how": parts.how,
             **{name: len(part.paths) for name, part in _parts(parts).items()},
+            "training": 0 if training is None else len(training.paths),
         },
         "calibration_photos": list(parts.calibration.sha256),
         "layers": len(found.graph.layers),

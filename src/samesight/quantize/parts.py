@@ -16,12 +16,13 @@ from samesight.errors import InputError, PhotoError, PhotosError
 from samesight.files import sha256_bytes, sha256_file
 from samesight.preprocess import Preprocess, preprocess, read_photo
 
-__all__ = ["Part", "Parts", "open_parts"]
+__all__ = ["Part", "Parts", "open_parts", "training_part"]
 
 CALIBRATION = 128  # more change the ranges of a classifier's tensors little
 CHOICE = 256
 SHARE = 5  # of plain photos, a fifth each to calibrate with and to choose by; the rest judges
 LEAST = 10  # of photos in each part
+TRAINING = 512  # photos that weights learn from: as many as memory holds easily
 FEW = 64  # an inner validation part of fewer is filled up with training photos
 
 
@@ -99,6 +100,34 @@ def open_parts(
         for part in ("train", "val", "test")
     }
     return _split(by_part, given, calibration)
+
+
+def training_part(
+    run: str | Path, labels: Sequence[str], parts: Parts, *, seed: int = 42, most: int = TRAINING
+) -> Part:
+    """The training photos of `run`, a folder of `data` or `train`, at most `most` of them, without those that
+    `parts` choose by and judge on. Raises InputError and PhotosError.
+    """
+    if not is_prepared(run):
+        fix = "the folder that samesight train or samesight data wrote"
+        raise InputError("--qat takes a run, for its training part", where=run, fix=fix)
+    photos, split, _ = open_prepared(Path(run))
+    train = {item.name: item.sha256 for item in split.items if item.part == "train"}
+    rows = [
+        (photo, target)
+        for photo, target in zip(photos.items, bind(photos, labels), strict=True)
+        if photo.name in train
+    ]
+    part = _shuffled(_part(rows, lambda photo: train[photo.name]), seed)
+    part = _without(part, {*parts.choice.sha256, *parts.verdict.sha256}).first(most)
+    if len(part.paths) < LEAST:
+        raise PhotosError(
+            "too few photos are left to learn from",
+            where=run,
+            expected=f"at least {LEAST} that are neither chosen by nor judged on",
+            found=len(part.paths),
+        )
+    return part
 
 
 def _split(given: dict[str, Part], words: str, wanted: int) -> Parts:

@@ -19,7 +19,7 @@ from samesight.quantize.graph import BOUNDED, PASSING, Graph, Layer
 from samesight.quantize.plan import Plan, make_plan
 from samesight.quantize.weights import round_weights, weight_scales
 
-__all__ = ["Rounding", "channel_rows", "from_rows", "rounded_weights", "write_qdq"]
+__all__ = ["Rounding", "channel_rows", "from_rows", "rounded_weights", "tensor_steps", "write_qdq"]
 
 LEVELS = 255
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -79,6 +79,19 @@ def scale_of(low: float, high: float, *, symmetric: bool = False) -> tuple[np.fl
     return step, int(np.clip(np.rint(-low / float(step)), 0, LEVELS))
 
 
+def tensor_steps(plan: Plan, rounding: Rounding) -> dict[str, tuple[np.float32, int]]:
+    """Of each rounded tensor the step between its levels, and the level of 0; tied ones share both."""
+    members: dict[str, list[str]] = {}
+    for name, leader in plan.leader.items():
+        members.setdefault(leader, []).append(name)
+    found = {}
+    for leader, names in members.items():
+        ranges = [rounding.ranges[name] for name in names]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        found[leader] = scale_of(low, high, symmetric=rounding.symmetric)
+    return {name: found[leader] for name, leader in plan.leader.items()}
+
+
 class _Writer:
     """The file while it is written."""
 
@@ -87,7 +100,7 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[str, onnx.TensorProto] = {}
         self.names = {name: f"{name}/rounded" for name in plan.inputs}  # float tensor → rounded
-        self.steps = {name: self._step(leader) for name, leader in plan.leader.items()}
+        self.steps = tensor_steps(plan, rounding)
         self.dropped = self._replaced_bounds()
         self.guarded = {
             layer.at if layer.bound is None else layer.bound
@@ -156,12 +169,6 @@ class _Writer:
             return True
         readers = [self.graph.nodes[at] for at in self.graph.readers[name] if at not in self.plan.nodes]
         return any(node.op_type in PASSING and self._is_rounded(node.output[0]) for node in readers)
-
-    def _step(self, leader: str) -> tuple[np.float32, int]:
-        members = [name for name, one in self.plan.leader.items() if one == leader]
-        ranges = [self.rounding.ranges[name] for name in members]
-        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-        return scale_of(low, high, symmetric=self.rounding.symmetric)
 
     def _replaced_bounds(self) -> set[int]:
         """The places of ReLUs and Clips that rounding makes superfluous, since it cuts no less."""

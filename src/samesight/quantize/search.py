@@ -80,9 +80,14 @@ class Judge:
     """Photos to choose by, and the float32 copy's answers on them."""
 
     def __init__(self, model: bytes, tensors: NDArray[np.float32]) -> None:
+        self.model = model
         self.tensors = tensors
-        self.logits = OnnxRunner(model, copy="fp32").logits(tensors)
+        self.logits = self.answers(tensors)
         self.probabilities = softmax(self.logits)
+
+    def answers(self, tensors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The float32 copy's logits (n, classes)."""
+        return OnnxRunner(self.model, copy="fp32").logits(tensors)
 
     def measure(self, model: bytes, photos: int | None = None) -> Distance:
         """How far `model` is from the float32 copy, on all photos or the first few."""
@@ -101,16 +106,34 @@ class Judge:
         )
 
 
-def search(graph: Graph, calibration: NDArray[np.float32], judge: Judge, aim: float) -> Search:
-    """The best int8 copy that was found; layers stay float32 only where its expected drop is above `aim`."""
-    return _Searching(graph, calibration, judge, aim).run()
+def search(
+    graph: Graph,
+    calibration: NDArray[np.float32],
+    judge: Judge,
+    aim: float,
+    training: NDArray[np.float32] | None = None,
+) -> Search:
+    """The best int8 copy that was found; layers stay float32 only where its expected drop is above `aim`.
+
+    With `training` (n, 3, height, width) weights learn on those photos with the rounding in place; that needs
+    torch.
+    """
+    return _Searching(graph, calibration, judge, aim, training).run()
 
 
 class _Searching:
     """The best copy so far, and what was tried."""
 
-    def __init__(self, graph: Graph, calibration: NDArray[np.float32], judge: Judge, aim: float) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        calibration: NDArray[np.float32],
+        judge: Judge,
+        aim: float,
+        training: NDArray[np.float32] | None,
+    ) -> None:
         self.graph, self.calibration, self.judge, self.aim = graph, calibration, judge, aim
+        self.training = training
         self.seen = self._observe(graph)
         self.calibrator = "minmax"
         self.rounding = Rounding(ranges(self.seen, "minmax"))
@@ -130,6 +153,8 @@ class _Searching:
         adapted = adapted_weights(self.graph, self.calibration, shrink=self.rounding.shrink)
         adapted_rounding = replace(self.rounding, weights=adapted)
         self._try("weights adapted", self._corrected(self.graph, self.seen, adapted_rounding))
+        if self.training is not None:
+            self._learn(self.training)
         blames = self._keep_layers() if self.distance.expected_drop > self.aim else ()
         ok = self.distance.expected_drop <= self.aim
         return Search(self.model, self.graph, self.rounding, self.distance, tuple(self.steps), blames, ok)
@@ -177,6 +202,14 @@ class _Searching:
             rounding = self._corrected(graph, observed, rounding)
             if self._try(f"channels equalised ^{exponent:g}", rounding, graph):
                 self.seen = observed
+
+    def _learn(self, tensors: NDArray[np.float32]) -> None:
+        """Try weights that learn with the rounding in place, several times on their way."""
+        from samesight.quantize.aware import trained_roundings
+
+        logits = self.judge.answers(tensors)
+        for count, rounding in trained_roundings(self.graph, self.rounding, tensors, logits):
+            self._try(f"{count} steps of learning", rounding)
 
     def _keep_layers(self) -> tuple[Blame, ...]:
         """Rank the layers by what each costs, and leave the guiltiest in float32 until the aim is met."""
