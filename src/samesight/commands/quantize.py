@@ -6,7 +6,8 @@ chosen by the inner validation part, judged on the held-out part. Plain photos a
 labels may be missing, and then every label that changes counts as lost.
 
 Weights are rounded so that processors with and without VNNI give the same logits. Steps from cheap to dear
-are tried, each told; layers stay float32 only where the budget does not hold otherwise.
+are tried, each told; layers stay float32 only where the budget does not hold otherwise. --qat RUN lets
+weights learn with the rounding in place, from the float32 copy.
 
 Exit code: 0 the new bundle is there and proved, 1 no int8 copy is within the budget and the bundle is as it
 was, 2 it could not be tried.

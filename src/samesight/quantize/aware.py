@@ -28,7 +28,7 @@ from samesight.training.memory import kept_memory
 
 __all__ = ["RoundedNetwork", "check_trainable", "trained_roundings"]
 
-BATCH = 32
+BATCH = 16
 STEPS = 128
 OFFERED = 4  # how many times on the way the weights are offered to be chosen
 RATE = 0.03  # levels that a weight moves in a step, at first
