@@ -22,7 +22,20 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 # What answers with a bundle, and what reads photos: none of it may need more than the core's own packages.
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
-    *("answers", "runner", "runners", "runtime", "openvino", "evaluate", "verify", "report", "zoo"),
+    *(
+        "answer",
+        "answers",
+        "lean",
+        "ortlibrary",
+        "runner",
+        "runners",
+        "runtime",
+        "openvino",
+        "evaluate",
+        "verify",
+        "report",
+        "zoo",
+    ),
     *("bench", "machine", "profiles", "rust", "web", "cluster"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both

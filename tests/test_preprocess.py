@@ -306,7 +306,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path: Any) -> N
 
 @pytest.mark.row("D6")
 def test_a_file_of_too_many_bytes_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samesight.preprocess.MAX_BYTES", 10)
+    monkeypatch.setattr("samesight.images.photofile.MAX_BYTES", 10)
     (tmp_path / "ten.jpg").write_bytes(bytes(10))
     (tmp_path / "eleven.jpg").write_bytes(bytes(11))
     assert read_photo(tmp_path / "ten.jpg") == bytes(10)

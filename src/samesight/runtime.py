@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 from PIL.Image import Image
 
+from samesight.answer import Answer, Top, likeliest
 from samesight.bundle import Bundle, Copy, open_bundle
 from samesight.bundle.onnxparts import check_whole
 from samesight.errors import BundleInvalid, InputError, PhotoError, SamesightError
@@ -56,38 +57,11 @@ PhotoLike: TypeAlias = str | Path | bytes | Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Top:
-    """One of the likeliest labels."""
+class Prediction(Answer):
+    """What a photo shows, likeliest first, and the logits that say so."""
 
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a photo shows, likeliest first."""
-
-    label: str
-    index: int
-    confidence: float
-    """The probability of `label`, 0 to 1: the softmax of the logits, in float64."""
-    top: tuple[Top, ...]
     logits: NDArray[np.float32]
     """(classes,)"""
-    bundle: str
-    """The id of the bundle that answered."""
-
-    def to_json(self, path: str | Path) -> dict[str, Any]:
-        """The object that `samesight predict --json` prints for the photo at `path`."""
-        return {
-            "path": str(path),
-            "label": self.label,
-            "index": self.index,
-            "confidence": self.confidence,
-            "top": [vars(one) for one in self.top],
-            "bundle": self.bundle,
-        }
 
 
 @dataclass(frozen=True)
@@ -260,11 +234,9 @@ class Classifier:
                 found=f"{np.count_nonzero(~np.isfinite(logits))} that are not",
                 fix="another --copy" if len(self.bundle.copies) > 1 else None,
             )
-        probabilities = softmax(logits)
-        order = np.argsort(-logits, kind="stable")[: max(top, 1)]
-        best = tuple(Top(self.bundle.labels[i], int(i), float(probabilities[i])) for i in order)
-        first = best[0]
-        return Prediction(first.label, first.index, first.probability, best, logits, self.bundle.id)
+        order = np.argsort(-logits, kind="stable")[: max(top, 1)].tolist()
+        best = likeliest(logits.tolist(), order, self.bundle.labels)
+        return Prediction(best, self.bundle.id, logits)
 
 
 def load(
@@ -286,12 +258,12 @@ def load(
     Raises a BundleError where the bundle fails a check, InputError where there is no such copy or engine,
     MissingExtra where the engine is not installed.
     """
-    opened = (
-        bundle if isinstance(bundle, Bundle) and trust is None else open_bundle(_folder(bundle), trust=trust)
-    )
-    engine, copy, settings, batch = _chosen(opened, engine, copy, threads, many)
-    (runner,) = open_runners(opened, [engine], [copy], settings)
-    return Classifier(opened, opened.copy(copy), runner, threads=threads, lanes=settings.lanes, batch=batch)
+    if not isinstance(bundle, Bundle) or trust is not None:
+        hold = None if engine == "auto" else copy or "fp32"
+        bundle = open_bundle(_folder(bundle), trust=trust, hold=hold)
+    engine, copy, settings, batch = _chosen(bundle, engine, copy, threads, many)
+    (runner,) = open_runners(bundle, [engine], [copy], settings)
+    return Classifier(bundle, bundle.copy(copy), runner, threads=threads, lanes=settings.lanes, batch=batch)
 
 
 def _chosen(
