@@ -100,7 +100,7 @@ def build_rust() -> tuple[Path, Path] | None:
 
 def measure(command: list[str]) -> dict:
     """Wall and CPU seconds and peak memory of one process, which must succeed."""
-    # Packages that pip installs are compiled; so are sources once they have been imported, unless this is set.
+    # What pip installs is compiled; so is what has been imported before, unless this is set.
     environment = {name: word for name, word in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)

@@ -9,8 +9,11 @@ there is none, and the usual way gives the answer or says what is wrong.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from samesight.answer import Answer, highest, likeliest
 from samesight.bundle import Bundle, open_bundle
@@ -19,7 +22,7 @@ from samesight.errors import SamesightError
 from samesight.images.parts import image_size
 from samesight.images.photofile import read_photo
 from samesight.meanwhile import Meanwhile
-from samesight.ortlibrary import LibraryTrouble, Model
+from samesight.ortlibrary import Library, LibraryTrouble, Model
 from samesight.runner import check_sides, threads_for
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from samesight.images.parameters import Preprocess
 
 __all__ = ["classify", "normalised"]
+
+Closable = TypeVar("Closable", Library, Model)
 
 MAX_PIXELS = 16 << 20  # of larger JPEGs simplejpeg saves more than numpy costs
 
@@ -43,17 +48,12 @@ def classify(
 ) -> Answer | None:
     """What `photo` shows by that copy of the bundle in `folder`; None where the usual way has to decide."""
     try:
-        bundle = open_bundle(folder, trust=trust, hold=copy)
-        loading = Meanwhile(lambda: _loaded(bundle, copy, threads_for(threads)))
-        try:
-            tensor = _prepared(photo, bundle.preprocess)
-        finally:
-            model = loading.result()
-        try:
-            width, height = bundle.preprocess.size
-            logits, shape = model.run(tensor, (1, 3, height, width))
-        finally:
-            model.close()
+        with _meanwhile(Library) as library:
+            bundle = open_bundle(folder, trust=trust, hold=copy)
+            with _meanwhile(partial(_loaded, library, bundle, copy, threads_for(threads))) as model:
+                tensor = _prepared(photo, bundle.preprocess)
+                width, height = bundle.preprocess.size
+                logits, shape = model.result().run(tensor, (1, 3, height, width))
     except (SamesightError, LibraryTrouble):
         return None
     if shape != (1, len(bundle.labels)) or not all(map(math.isfinite, logits)):
@@ -73,11 +73,22 @@ def normalised(image: Image, spec: Preprocess) -> bytearray:
     return tensor
 
 
-def _loaded(bundle: Bundle, copy: str, threads: int) -> Model:
+@contextmanager
+def _meanwhile(call: Callable[[], Closable]) -> Iterator[Meanwhile[Closable]]:
+    """What `call` opens in a thread of its own, closed at the end."""
+    opening = Meanwhile(call)
+    try:
+        yield opening
+    finally:
+        with suppress(SamesightError, LibraryTrouble):
+            opening.result().close()
+
+
+def _loaded(library: Meanwhile[Library], bundle: Bundle, copy: str, threads: int) -> Model:
     """The network of a copy. Raises SamesightError, LibraryTrouble."""
     data = bundle.read(bundle.copy(copy).file)
     check_whole(data, copy)
-    model = Model(data, threads=threads)
+    model = Model(library.result(), data, threads=threads)
     check_sides(bundle, copy, {"input": model.input, "output": model.output})
     return model
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from typing import Any
 
 from samesight.runner import Shape
 
-__all__ = ["LibraryTrouble", "Model", "find_library"]
+__all__ = ["Library", "LibraryTrouble", "Model", "find_library"]
 
 API_VERSION = 17  # the oldest that has all of PLACES, which later versions have unchanged
 FATAL, ENABLE_ALL, FLOAT, ARENA, DEFAULT_MEMORY = 4, 99, 1, 1, 0
@@ -90,6 +90,19 @@ def find_library() -> Path | None:
     return found[-1] if found else None
 
 
+class Library:
+    """The library, opened and started; to be closed after its models. Raises LibraryTrouble."""
+
+    def __init__(self) -> None:
+        self.api = _Api()
+        self._made = ExitStack()
+        self.env = self.api.made(self._made, "Env", "CreateEnv", FATAL, b"samesight")
+
+    def close(self) -> None:
+        """Give it back."""
+        self._made.close()
+
+
 class Model:
     """A model, loaded as `samesight.runtime.OnnxRunner` loads it, for one thread; to be closed.
 
@@ -97,18 +110,17 @@ class Model:
     Every method raises LibraryTrouble.
     """
 
-    def __init__(self, model: bytes, *, threads: int) -> None:
-        self._api = _open_api()
+    def __init__(self, library: Library, model: bytes, *, threads: int) -> None:
+        self._api = library.api
         with ExitStack() as made:
-            env = self._made(made, "Env", "CreateEnv", FATAL, b"samesight")
-            options = self._made(made, "SessionOptions", "CreateSessionOptions")
-            self._call("SetSessionLogSeverityLevel", options, FATAL)
-            self._call("SetSessionGraphOptimizationLevel", options, ENABLE_ALL)
-            self._call("SetIntraOpNumThreads", options, threads)
-            self._call("SetInterOpNumThreads", options, 1)
-            self._call("AddSessionConfigEntry", options, b"session.intra_op.allow_spinning", b"0")
-            loading = ("CreateSessionFromArray", env, model, len(model), options)
-            self._session = self._made(made, "Session", *loading)
+            options = self._api.made(made, "SessionOptions", "CreateSessionOptions")
+            self._api.call("SetSessionLogSeverityLevel", options, FATAL)
+            self._api.call("SetSessionGraphOptimizationLevel", options, ENABLE_ALL)
+            self._api.call("SetIntraOpNumThreads", options, threads)
+            self._api.call("SetInterOpNumThreads", options, 1)
+            self._api.call("AddSessionConfigEntry", options, b"session.intra_op.allow_spinning", b"0")
+            loading = ("CreateSessionFromArray", library.env, model, len(model), options)
+            self._session = self._api.made(made, "Session", *loading)
             self.input, self.output = self._side("Input"), self._side("Output")
             self._stack = made.pop_all()
 
@@ -119,22 +131,22 @@ class Model:
     def run(self, tensor: bytearray, shape: Sequence[int]) -> tuple[array[float], tuple[int | None, ...]]:
         """The only output of the only input, float32 both: its values and shape."""
         with ExitStack() as made:
-            memory = self._made(made, "MemoryInfo", "CreateCpuMemoryInfo", ARENA, DEFAULT_MEMORY)
+            memory = self._api.made(made, "MemoryInfo", "CreateCpuMemoryInfo", ARENA, DEFAULT_MEMORY)
             held = (ctypes.c_char * len(tensor)).from_buffer(tensor)
             sizes = (c_int64 * len(shape))(*shape)
             given = ("CreateTensorWithDataAsOrtValue", memory, held, len(tensor), sizes, len(shape), FLOAT)
-            value = self._made(made, "Value", *given)
+            value = self._api.made(made, "Value", *given)
             taken, gives = ((c_char_p * 1)(side[0].encode()) for side in (self.input, self.output))
             asked = ("Run", self._session, None, taken, (c_void_p * 1)(value), 1, gives, 1)
-            output = self._made(made, "Value", *asked)
-            info = self._made(made, "TensorTypeAndShapeInfo", "GetTensorTypeAndShape", output)
+            output = self._api.made(made, "Value", *asked)
+            info = self._api.made(made, "TensorTypeAndShapeInfo", "GetTensorTypeAndShape", output)
             dtype, found = self._dtype_and_shape(info)
             if dtype != "float32" or None in found:
                 raise LibraryTrouble(f"an output of {dtype}, {found}")
             count = 1
             for size in found:
                 count *= int(size or 0)
-            data = self._got("GetTensorMutableData", output)
+            data = self._api.got("GetTensorMutableData", output)
             values: array[float] = array("f")
             values.frombytes(ctypes.string_at(data, count * values.itemsize))
             return values, found
@@ -142,15 +154,15 @@ class Model:
     def _side(self, what: str) -> tuple[str, str, Shape]:
         """Name, dtype and shape of the only input or output."""
         count = c_size_t()
-        self._call(f"SessionGet{what}Count", self._session, ctypes.byref(count))
+        self._api.call(f"SessionGet{what}Count", self._session, ctypes.byref(count))
         if count.value != 1:
             raise LibraryTrouble(f"{count.value} of {what}")
         with ExitStack() as made:
-            allocator = self._got("GetAllocatorWithDefaultOptions")
-            name = self._got(f"SessionGet{what}Name", self._session, 0, allocator)
-            made.callback(self._call, "AllocatorFree", allocator, name)
-            kind = self._made(made, "TypeInfo", f"SessionGet{what}TypeInfo", self._session, 0)
-            info = self._got("CastTypeInfoToTensorInfo", kind)
+            allocator = self._api.got("GetAllocatorWithDefaultOptions")
+            name = self._api.got(f"SessionGet{what}Name", self._session, 0, allocator)
+            made.callback(self._api.call, "AllocatorFree", allocator, name)
+            kind = self._api.made(made, "TypeInfo", f"SessionGet{what}TypeInfo", self._session, 0)
+            info = self._api.got("CastTypeInfoToTensorInfo", kind)
             if not info.value:
                 raise LibraryTrouble(f"{what} that is no tensor")
             words = ctypes.string_at(name.value or 0).decode("utf-8", "replace")
@@ -158,52 +170,53 @@ class Model:
 
     def _dtype_and_shape(self, info: c_void_p) -> tuple[str, tuple[int | None, ...]]:
         kind, rank = c_int(), c_size_t()
-        self._call("GetTensorElementType", info, ctypes.byref(kind))
-        self._call("GetDimensionsCount", info, ctypes.byref(rank))
+        self._api.call("GetTensorElementType", info, ctypes.byref(kind))
+        self._api.call("GetDimensionsCount", info, ctypes.byref(rank))
         sizes = (c_int64 * rank.value)()
-        self._call("GetDimensions", info, sizes, rank)
+        self._api.call("GetDimensions", info, sizes, rank)
         dtype = "float32" if kind.value == FLOAT else f"type {kind.value}"
         return dtype, tuple(size if size >= 0 else None for size in sizes)
 
-    def _made(self, made: ExitStack, kind: str, name: str, *words: Any) -> c_void_p:
-        """What a function makes; released when `made` is closed."""
-        thing = self._got(name, *words)
-        made.callback(self._api(f"Release{kind}"), thing)
+
+class _Api:
+    """The library's functions."""
+
+    def __init__(self) -> None:
+        path = find_library()
+        if path is None or sys.platform != "linux" or sys.byteorder != "little":
+            raise LibraryTrouble("no library that is known here")
+        try:
+            base = ctypes.CDLL(str(path)).OrtGetApiBase
+        except (OSError, AttributeError) as error:
+            raise LibraryTrouble(str(error)) from error
+        base.restype = POINTER(_ApiBase)
+        start = base().contents.get_api(API_VERSION)
+        if not start:
+            raise LibraryTrouble(f"{path.name} has no API {API_VERSION}")
+        last = max(place for place, _ in _PLACES.values())
+        self._table = (ctypes.c_size_t * (last + 1)).from_address(start)
+
+    def made(self, stack: ExitStack, kind: str, name: str, *words: Any) -> c_void_p:
+        """What a function makes; released when `stack` is closed."""
+        thing = self.got(name, *words)
+        stack.callback(self._function(f"Release{kind}"), thing)
         return thing
 
-    def _got(self, name: str, *words: Any) -> c_void_p:
+    def got(self, name: str, *words: Any) -> c_void_p:
         """What a function writes to its last parameter."""
         found = c_void_p()
-        self._call(name, *words, ctypes.byref(found))
+        self.call(name, *words, ctypes.byref(found))
         return found
 
-    def _call(self, name: str, *words: Any) -> None:
-        """Call a function that gives a status."""
-        status = self._api(name)(*words)
+    def call(self, name: str, *words: Any) -> None:
+        """Call a function that gives a status. Raises LibraryTrouble with the library's words."""
+        status = self._function(name)(*words)
         if status:
-            message = self._api("GetErrorMessage")(status)
-            self._api("ReleaseStatus")(status)
+            message = self._function("GetErrorMessage")(status)
+            self._function("ReleaseStatus")(status)
             raise LibraryTrouble(message.decode("utf-8", "replace"))
 
-
-def _open_api() -> Callable[[str], Any]:
-    """The library's functions, by name. Raises LibraryTrouble."""
-    path = find_library()
-    if path is None or sys.platform != "linux" or sys.byteorder != "little":
-        raise LibraryTrouble("no library that is known here")
-    try:
-        base = ctypes.CDLL(str(path)).OrtGetApiBase
-    except (OSError, AttributeError) as error:
-        raise LibraryTrouble(str(error)) from error
-    base.restype = POINTER(_ApiBase)
-    start = base().contents.get_api(API_VERSION)
-    if not start:
-        raise LibraryTrouble(f"{path.name} has no API {API_VERSION}")
-    table = (ctypes.c_size_t * (1 + max(place for place, _ in _PLACES.values()))).from_address(start)
-
-    def function(name: str) -> Any:
+    def _function(self, name: str) -> Any:
         place, words = _PLACES[name]
         result = None if name.startswith("Release") else _RESULTS.get(name, c_void_p)
-        return ctypes.CFUNCTYPE(result, *words)(table[place])
-
-    return function
+        return ctypes.CFUNCTYPE(result, *words)(self._table[place])
