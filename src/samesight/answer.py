@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Answer", "Top", "highest", "likeliest"]
+__all__ = ["Answer", "Top", "below", "highest", "likeliest"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,20 @@ class Answer:
         }
 
 
-def likeliest(logits: Sequence[float], order: Iterable[int], labels: Sequence[str]) -> tuple[Top, ...]:
-    """The labels at the places `order`, with their probabilities: the softmax of finite `logits`.
+def likeliest(differences: Iterable[float], order: Iterable[int], labels: Sequence[str]) -> tuple[Top, ...]:
+    """The labels at the places `order` with their probabilities, the softmax of finite logits.
 
-    By the C library's exp and a sum that is rounded once, in double: the same whichever of numpy's kernels
-    this CPU would have taken.
+    `differences` are each logit less the highest, in double. By the C library's exp and a sum that is rounded
+    once: the same whichever of numpy's kernels this CPU would have taken.
     """
-    powers = list(map(math.exp, map(operator.sub, logits, repeat(max(logits)))))
+    powers = list(map(math.exp, differences))
     total = math.fsum(powers)
     return tuple(Top(labels[place], place, powers[place] / total) for place in order)
+
+
+def below(logits: Sequence[float]) -> Iterator[float]:
+    """Each logit less the highest."""
+    return map(operator.sub, logits, repeat(max(logits)))
 
 
 def highest(logits: Sequence[float], count: int) -> list[int]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from samesight.answer import Answer, highest, likeliest
+from samesight.answer import Answer, below, highest, likeliest
 from samesight.bundle import Bundle, open_bundle
 from samesight.bundle.onnxparts import check_whole
 from samesight.errors import SamesightError
@@ -58,7 +58,7 @@ def classify(
         return None
     if shape != (1, len(bundle.labels)) or not all(map(math.isfinite, logits)):
         return None
-    return Answer(likeliest(logits, highest(logits, top), bundle.labels), bundle.id)
+    return Answer(likeliest(below(logits), highest(logits, top), bundle.labels), bundle.id)
 
 
 def normalised(image: Image, spec: Preprocess) -> bytearray:

@@ -110,7 +110,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("there is a file already", where=args.out, fix="--resume, or another --out")
     if not photos:
         return _nothing_left(args)
-    answers = _lean_answers(photos, args) or _answers(photos, args)
+    gc.disable()  # what is imported stays; to look it through again and again takes some 10 ms
+    try:
+        answers = _lean_answers(photos, args) or _answers(photos, args)
+    finally:
+        gc.enable()
     if args.json or args.csv:
         failed = _write(photos, answers, args)
     else:
@@ -162,32 +166,31 @@ def _lean_answers(
     """The answer for one photo without what takes longest, imports; None where there is none that way."""
     if len(photos) > 1 or args.engine != "onnxruntime":
         return None
+    from samesight.lean import classify
+
     ((path, _),) = photos
     options = {"copy": args.copy or "fp32", "threads": args.threads, "trust": args.trust}
-    gc.disable()  # what is imported stays; to look it through again and again takes a twentieth of the time
-    try:
-        from samesight.lean import classify
-
-        answer = classify(args.bundle, Path(path), top=args.top, **options)
-    finally:
-        gc.freeze()
-        gc.enable()
+    answer = classify(args.bundle, Path(path), top=args.top, **options)
     return None if answer is None else iter([answer])
 
 
 def _answers(photos: Sequence[tuple[str, PhotoError | None]], args: argparse.Namespace) -> Iterator[Outcome]:
     """The answer or the error for each photo, in order. Raises where the bundle cannot be used."""
-    from samesight.runtime import load
+    from samesight.bundle import open_bundle
+    from samesight.meanwhile import Meanwhile
+
+    hold = None if args.engine == "auto" else args.copy or "fp32"
+    opening = Meanwhile(lambda: open_bundle(args.bundle, trust=args.trust, hold=hold))
+    from samesight.runtime import load  # whose imports take longer than the bundle's hashes
 
     classifier = load(
-        args.bundle,
+        opening.result(),
         copy=args.copy,
         engine=args.engine,
         threads=args.threads,
         many=len(photos) >= MANY,
-        trust=args.trust,
     )
-    answers = classifier.classify_many((path for path, error in photos if error is None), top=args.top)
+    answers = classifier.classify_many([path for path, error in photos if error is None], top=args.top)
     return (error if error is not None else next(answers) for _, error in photos)
 
 
