@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,12 +155,17 @@ def test_what_is_unusual_is_left_to_the_usual_way(
     half = tiny_bundle(tmp_path / "half")  # its float16 copy takes and gives float16
     assert lean.classify(half, files[0], top=1) is not None
     assert lean.classify(half, files[0], top=1, copy="fp16") is None
-    with monkeypatch.context() as patch:
-        patch.setattr(lean, "MAX_PIXELS", PIXELS.shape[0] * PIXELS.shape[1] - 1)
-        assert lean.classify(copies.folder, files[0], top=1) is None
-    with monkeypatch.context() as patch:
-        patch.setattr("samesight.ortlibrary.find_library", lambda: None)
-        assert lean.classify(copies.folder, files[0], top=1) is None
+    monkeypatch.setattr("samesight.ortlibrary.find_libraries", list)
+    assert lean.classify(copies.folder, files[0], top=1) is None
+
+
+def test_the_library_reports_to_nobody(copies: Bundle, files: list[Path], tmp_path: Path) -> None:
+    """Where it does, it keeps an identifier of the session in the folder for temporary files."""
+    bare = {name: word for name, word in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    words = ["predict", str(copies.folder), str(files[0]), "--json"]
+    environment = {**bare, "TMPDIR": str(tmp_path), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-m", "samesight", *words], env=environment, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [["--engine", "auto"], ["second photo"]])

@@ -19,7 +19,6 @@ from samesight.answer import Answer, below, highest, likeliest
 from samesight.bundle import Bundle, open_bundle
 from samesight.bundle.onnxparts import check_whole
 from samesight.errors import SamesightError
-from samesight.images.parts import image_size
 from samesight.images.photofile import read_photo
 from samesight.meanwhile import Meanwhile
 from samesight.ortlibrary import Library, LibraryTrouble, Model
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["classify", "normalised"]
 
 Closable = TypeVar("Closable", Library, Model)
-
-MAX_PIXELS = 16 << 20  # of larger JPEGs simplejpeg saves more than numpy costs
 
 
 def classify(
@@ -94,10 +91,8 @@ def _loaded(library: Meanwhile[Library], bundle: Bundle, copy: str, threads: int
 
 
 def _prepared(photo: Path, spec: Preprocess) -> bytearray:
-    """The tensor of a photo's file. Raises PhotoError, LibraryTrouble where the usual way is quicker."""
+    """The tensor of a photo's file. Raises PhotoError."""
     data = read_photo(photo)
-    if math.prod(image_size(data)) > MAX_PIXELS:
-        raise LibraryTrouble("a large photo")
     from samesight.images.picture import picture, resize_picture  # Pillow, while the network is loaded
 
     return normalised(resize_picture(picture(data), spec), spec)

@@ -10,6 +10,7 @@ Places in OrtApi and signatures are those of onnxruntime_c_api.h, which only eve
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from array import array
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from typing import Any
 
 from samesight.runner import Shape
 
-__all__ = ["Library", "LibraryTrouble", "Model", "find_library"]
+__all__ = ["Library", "LibraryTrouble", "Model", "find_libraries"]
 
 API_VERSION = 17  # the oldest that has all of PLACES, which later versions have unchanged
 FATAL, ENABLE_ALL, FLOAT, ARENA, DEFAULT_MEMORY = 4, 99, 1, 1, 0
@@ -79,15 +80,14 @@ class _ApiBase(ctypes.Structure):
     )
 
 
-def find_library() -> Path | None:
-    """ONNX Runtime's library in its Python package, which is not imported; None where there is none."""
+def find_libraries() -> list[Path]:
+    """ONNX Runtime's library in its Python package, which is not imported; as a rule there is one."""
     package = find_spec("onnxruntime")
     if package is None or package.origin is None:
-        return None
+        return []
     folder = Path(package.origin).parent / "capi"
     patterns = ("lib*.so.*", "lib*.dylib", "onnxruntime.dll")
-    found = sorted(path for name in patterns for path in folder.glob(name) if "providers" not in path.name)
-    return found[-1] if found else None
+    return sorted(path for name in patterns for path in folder.glob(name) if "providers" not in path.name)
 
 
 class Library:
@@ -143,9 +143,7 @@ class Model:
             dtype, found = self._dtype_and_shape(info)
             if dtype != "float32" or None in found:
                 raise LibraryTrouble(f"an output of {dtype}, {found}")
-            count = 1
-            for size in found:
-                count *= int(size or 0)
+            count = math.prod(size or 0 for size in found)
             data = self._api.got("GetTensorMutableData", output)
             values: array[float] = array("f")
             values.frombytes(ctypes.string_at(data, count * values.itemsize))
@@ -182,17 +180,17 @@ class _Api:
     """The library's functions."""
 
     def __init__(self) -> None:
-        path = find_library()
-        if path is None or sys.platform != "linux" or sys.byteorder != "little":
+        paths = find_libraries()
+        if len(paths) != 1 or sys.platform != "linux" or sys.byteorder != "little":
             raise LibraryTrouble("no library that is known here")
         try:
-            base = ctypes.CDLL(str(path)).OrtGetApiBase
+            base = ctypes.CDLL(str(paths[0])).OrtGetApiBase
         except (OSError, AttributeError) as error:
             raise LibraryTrouble(str(error)) from error
         base.restype = POINTER(_ApiBase)
         start = base().contents.get_api(API_VERSION)
         if not start:
-            raise LibraryTrouble(f"{path.name} has no API {API_VERSION}")
+            raise LibraryTrouble(f"{paths[0].name} has no API {API_VERSION}")
         last = max(place for place, _ in _PLACES.values())
         self._table = (ctypes.c_size_t * (last + 1)).from_address(start)
 

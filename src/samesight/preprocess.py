@@ -72,15 +72,10 @@ def resize_exact(
     return _resample(pixels, size, interpolation, (0, 0, *size))
 
 
-def normalise(
-    pixels: NDArray[np.uint8], spec: Preprocess, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """`pixels` (h, w, 3) as a tensor (3, h, w) float32, C-contiguous, each value as `table` has it.
-
-    `out` is such a tensor to be written and given back.
-    """
+def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
+    """`pixels` (h, w, 3) as a tensor (3, h, w) float32, C-contiguous, each value as `table` has it."""
     height, width = _check(pixels)
-    tensor = np.empty((3, height, width), np.float32) if out is None else out
+    tensor = np.empty((3, height, width), np.float32)
     for channel, values in enumerate(table(spec)):
         np.take(values, pixels[:, :, channel], out=tensor[channel], mode="clip")
     return tensor

@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -185,14 +184,9 @@ class Classifier:
 
         Nothing waits for another core, which on two cores saves a tenth of the time.
         """
-        width, height = self.bundle.preprocess.size
-        own = threading.local()  # a lane's batch, kept: the system clears memory that is asked for anew
 
         def answer(some: tuple[PhotoLike, ...]) -> list[Prediction | SamesightError]:
-            if not hasattr(own, "batch"):
-                own.batch = np.empty((batch, 3, height, width), np.float32)
-            held = [self._prepared(photo, own.batch[place]) for place, photo in enumerate(some)]
-            return list(self._answers(held, top, own.batch))
+            return list(self._answers([self._prepared(photo) for photo in some], top))
 
         rest, sizes = iter(photos), _shares(photos, batch, self._lanes)
         running: deque[Future[list[Prediction | SamesightError]]] = deque()
@@ -207,25 +201,17 @@ class Classifier:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepared(self, photo: PhotoLike, out: NDArray[np.float32]) -> NDArray[np.float32] | InputError:
+    def _prepared(self, photo: PhotoLike) -> NDArray[np.float32] | InputError:
         try:
-            return self._prepare(photo, out)
+            return self._prepare(photo)
         except InputError as error:
             return error
 
     def _answers(
-        self,
-        held: Sequence[NDArray[np.float32] | InputError],
-        top: int,
-        batch: NDArray[np.float32] | None = None,
+        self, held: Iterable[NDArray[np.float32] | InputError], top: int
     ) -> Iterator[Prediction | SamesightError]:
-        """The answer to each tensor that is `held`, the first rows of `batch` where there is one."""
         good = [one for one in held if not isinstance(one, InputError)]
-        if batch is not None and len(good) == len(held):
-            tensors = batch[: len(held)]
-        elif good:
-            tensors = np.stack(good)
-        rows = iter(self._runner.logits(tensors) if good else ())
+        rows = iter(self._runner.logits(np.stack(good)) if good else ())
         for one in held:
             if isinstance(one, InputError):
                 yield one
@@ -235,9 +221,9 @@ class Classifier:
             except BundleInvalid as error:
                 yield error
 
-    def _prepare(self, photo: PhotoLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def _prepare(self, photo: PhotoLike) -> NDArray[np.float32]:
         spec = self.bundle.preprocess
-        return normalise(resize(_pixels(photo), spec), spec, out)
+        return normalise(resize(_pixels(photo), spec), spec)
 
     def prediction(self, logits: NDArray[np.float32], top: int = TOP) -> Prediction:
         """What `logits` (classes,) say, likeliest first. Raises BundleInvalid where one is not a number."""

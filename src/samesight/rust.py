@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from samesight.bundle import Bundle
 from samesight.errors import BundleInvalid, InputError
-from samesight.ortlibrary import find_library
+from samesight.ortlibrary import find_libraries
 
 __all__ = ["RustRunner", "find_program", "onnxruntime_library", "open_rust_runners", "prove_in_rust"]
 
@@ -115,9 +115,9 @@ def onnxruntime_library() -> dict[str, str]:
 
     So both run the same version, and their logits can be the same bits.
     """
-    if os.environ.get(LIBRARY) or (found := find_library()) is None:
+    if os.environ.get(LIBRARY) or not (found := find_libraries()):
         return {}
-    return {LIBRARY: str(found)}
+    return {LIBRARY: str(found[-1])}
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

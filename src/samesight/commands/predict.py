@@ -208,7 +208,8 @@ def _write(photos: Sequence[tuple[str, object]], answers: Iterator[Outcome], arg
 
     failed = 0
     lines = zip(photos, answers, strict=True)
-    watched = lines if args.out is None and sys.stdout.isatty() else track(lines, "Classifying", len(photos))
+    unwatched = len(photos) == 1 or (args.out is None and sys.stdout.isatty())
+    watched = lines if unwatched else track(lines, "Classifying", len(photos))
     with open_answers(args.out) as stream:
         if args.csv and (args.out is None or stream.tell() == 0):
             stream.write(csv_heads())
