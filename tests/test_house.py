@@ -180,6 +180,15 @@ def test_an_unknown_command_names_the_nearest() -> None:
     assert "samesight export --help" in done.stderr
 
 
+def test_what_was_printed_arrives_before_a_process_ends(tmp_path: Path) -> None:
+    for words, code in ((["--help"], 0), (["exprot"], 2), (["predict", str(tmp_path), "no.jpg"], 2)):
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            command = [sys.executable, "-m", "samesight", *words]
+            assert subprocess.run(command, stdout=out, stderr=err, check=False).returncode == code
+        assert ("usage" in (tmp_path / "out").read_text()) == (code == 0)
+        assert ("error" in (tmp_path / "err").read_text()) == (code == 2)
+
+
 def test_exported_members() -> None:
     assert sorted(samesight.__all__) == samesight.__all__
     for name in samesight.__all__:
