@@ -24,7 +24,7 @@ from samesight.runner import Shape
 
 __all__ = ["Library", "LibraryTrouble", "Model", "find_libraries"]
 
-API_VERSION = 17  # the oldest that has all of PLACES, which later versions have unchanged
+API_VERSION = 17  # which has all of the places below, and which every later library gives
 FATAL, ENABLE_ALL, FLOAT, ARENA, DEFAULT_MEMORY = 4, 99, 1, 1, 0
 _OUT = POINTER(c_void_p)
 _PLACES: dict[str, tuple[int, tuple[Any, ...]]] = {
