@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from samesight.answers import answered, csv_heads, csv_line, json_line
 from samesight.cli import main
 from samesight.errors import InputError, PhotoError
-from samesight.runtime import load
+from samesight.runtime import _shares, load
 
 pytestmark = pytest.mark.row("R1")
 
@@ -77,6 +78,17 @@ def test_many_photos_answer_as_one_does(bundle: Path, photo_folder: Path) -> Non
         if path != paths[5]:
             assert answer.label == alone.classify(path).label
             assert answer.confidence == pytest.approx(alone.classify(path).confidence, abs=1e-6)
+
+
+@given(st.integers(0, 300), st.integers(1, 20), st.integers(2, 9))
+def test_lanes_get_equal_shares_of_photos_that_are_counted(photos: int, batch: int, lanes: int) -> None:
+    rounds = max(1, -(-photos // (lanes * batch)))
+    sizes = list(islice(_shares([b""] * photos, batch, lanes), rounds * lanes))
+    assert sum(sizes) == photos
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes == sorted(sizes, reverse=True)  # none is empty while there are photos
+    assert list(islice(_shares(iter([b""]), batch, lanes), 3)) == [batch] * 3
 
 
 def test_lanes_take_no_more_photos_than_they_work_on(bundle: Path, photo_folder: Path) -> None:

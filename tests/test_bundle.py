@@ -481,3 +481,18 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
         tiny_files(folder)
         made = seal(folder, tiny_info())
     assert open_bundle(out).id == made
+
+
+def test_a_held_model_is_the_bytes_that_were_checked(bundle: Path, tmp_path: Path) -> None:
+    """They are read once, whatever becomes of the file, and then no longer held."""
+    folder = tmp_path / "held"
+    shutil.copytree(bundle, folder)
+    opened = open_bundle(folder, hold="fp32")
+    whole = (bundle / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(b"another")
+    assert opened.read("model.onnx") == whole
+    with pytest.raises(BundleChanged):
+        opened.read("model.onnx")
+    with pytest.raises(BundleChanged):
+        open_bundle(folder, hold="fp32")
+    assert open_bundle(bundle, hold="no such copy").read("model.onnx") == whole

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samesight.errors import InputError, PhotoError
-from samesight.evaluate import accuracy, agreement, one_line, photo_logits, tensors
+from samesight.evaluate import accuracy, agreement, photo_logits, tensors
 from samesight.preprocess import Preprocess, preprocess
 from samesight.runner import Runner
 from samesight.runtime import OnnxRunner
@@ -118,8 +118,3 @@ def test_other_errors_are_not_swallowed() -> None:
         for outcome in tensors(range(9), prepare, threads=2):
             seen.append("error" if isinstance(outcome, InputError) else outcome[0])
     assert seen == [0, 1, 2, "error", 4]
-
-
-def test_an_error_in_one_line() -> None:
-    error = PhotoError("cannot\nread", where="/x", expected="a JPEG", found="a\n  PDF", fix="something")
-    assert one_line(error) == "cannot read; expected a JPEG; found a PDF"

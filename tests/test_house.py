@@ -22,7 +22,20 @@ HEAVY = {"torch", "torchvision", "timm", "jax", "sklearn", "matplotlib"}
 # What answers with a bundle, and what reads photos: none of it may need more than the core's own packages.
 CORE = {
     *("errors", "files", "progress", "terminal", "preprocess", "images", "bundle", "data"),
-    *("answers", "runner", "runners", "runtime", "openvino", "evaluate", "verify", "report", "zoo"),
+    *(
+        "answer",
+        "answers",
+        "lean",
+        "ortlibrary",
+        "runner",
+        "runners",
+        "runtime",
+        "openvino",
+        "evaluate",
+        "verify",
+        "report",
+        "zoo",
+    ),
     *("bench", "machine", "profiles", "rust", "web", "cluster"),
 }
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
@@ -165,6 +178,15 @@ def test_an_unknown_command_names_the_nearest() -> None:
     )
     assert done.returncode == 2
     assert "samesight export --help" in done.stderr
+
+
+def test_what_was_printed_arrives_before_a_process_ends(tmp_path: Path) -> None:
+    for words, code in ((["--help"], 0), (["exprot"], 2), (["predict", str(tmp_path), "no.jpg"], 2)):
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            command = [sys.executable, "-m", "samesight", *words]
+            assert subprocess.run(command, stdout=out, stderr=err, check=False).returncode == code
+        assert ("usage" in (tmp_path / "out").read_text()) == (code == 0)
+        assert ("error" in (tmp_path / "err").read_text()) == (code == 2)
 
 
 def test_exported_members() -> None:

@@ -306,7 +306,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(tmp_path: Any) -> N
 
 @pytest.mark.row("D6")
 def test_a_file_of_too_many_bytes_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samesight.preprocess.MAX_BYTES", 10)
+    monkeypatch.setattr("samesight.images.photofile.MAX_BYTES", 10)
     (tmp_path / "ten.jpg").write_bytes(bytes(10))
     (tmp_path / "eleven.jpg").write_bytes(bytes(11))
     assert read_photo(tmp_path / "ten.jpg") == bytes(10)
@@ -323,3 +323,17 @@ def test_a_folder_of_photos_becomes_tensors(photo_folder: Any) -> None:
     assert len(tensors) == 24
     assert {tensor.shape for tensor in tensors} == {(3, 36, 32)}
     assert all(tensor.dtype == np.float32 and tensor.flags.c_contiguous for tensor in tensors)
+
+
+@pytest.mark.row("V1")
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-1e300, 1e300), st.floats(0, 1e300, exclude_min=True))
+def test_a_table_is_numpys_in_float32_or_refused(mean: float, std: float) -> None:
+    with np.errstate(all="ignore"):
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
+        wanted = (values - np.float32(mean)) / np.float32(std)
+    if np.isfinite(wanted).all():
+        same(table(Preprocess((8, 8), None, mean=(mean,) * 3, std=(std,) * 3)), np.stack([wanted] * 3))
+        return
+    with pytest.raises(InputError, match="beyond float32"):
+        Preprocess((8, 8), None, mean=(mean,) * 3, std=(std,) * 3)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from samesight.errors import InputError, PhotoError
-from samesight.images import decoding
+from samesight.images import decoding, picture
 from samesight.images.decoding import decode, rgb, upright
 from samesight.images.parts import image_format, jpeg_frame
 from samesight.images.plain import plain_jpeg
@@ -207,11 +207,11 @@ def test_limits_are_held_before_anything_is_decoded(monkeypatch: pytest.MonkeyPa
     data = encoded(np.zeros((40, 50, 3), np.uint8), "JPEG")
     assert decode(data, max_pixels=2000).shape == (40, 50, 3)
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
-    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(picture, "_opened", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(PhotoError) as caught:
         decode(data, max_pixels=1999)
     assert caught.value.kind == "too-large"
-    monkeypatch.setattr(decoding, "MAX_BYTES", len(data) - 1)
+    monkeypatch.setattr(picture, "MAX_BYTES", len(data) - 1)
     with pytest.raises(PhotoError) as caught:
         decode(data)
     assert caught.value.kind == "too-large"

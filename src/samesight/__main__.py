@@ -1,7 +1,5 @@
 """`python -m samesight`."""
 
-import sys
+from samesight.cli import start
 
-from samesight.cli import main
-
-sys.exit(main())
+start()

@@ -9,18 +9,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samesight.errors import InputError, SamesightError
-from samesight.evaluate import one_line
+from samesight.errors import InputError, SamesightError, one_line
 
 if TYPE_CHECKING:
-    from samesight.runtime import Prediction
+    from samesight.answer import Answer
 
 __all__ = ["answered", "csv_heads", "csv_line", "json_line"]
 
 HEADS = ("path", "label", "index", "confidence", "error")
 
 
-def json_line(path: str, answer: Prediction | SamesightError) -> str:
+def json_line(path: str, answer: Answer | SamesightError) -> str:
     """One object and a line feed."""
     if isinstance(answer, SamesightError):
         return json.dumps({"path": path, "error": one_line(answer)}) + "\n"
@@ -32,7 +31,7 @@ def csv_heads() -> str:
     return _csv(HEADS)
 
 
-def csv_line(path: str, answer: Prediction | SamesightError) -> str:
+def csv_line(path: str, answer: Answer | SamesightError) -> str:
     """One row. Characters that are not ASCII, and backslashes, are written as in JSON."""
     if isinstance(answer, SamesightError):
         return _csv((path, "", "", "", one_line(answer)))

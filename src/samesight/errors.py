@@ -134,3 +134,10 @@ class MissingExtra(SamesightError):
         super().__init__(
             f"{purpose} needs packages that are not installed", fix=f'pip install "samesight[{extra}]"'
         )
+
+
+def one_line(error: SamesightError) -> str:
+    """The error in one line, without the photo that it is about."""
+    facts = (("expected", error.expected), ("found", error.found))
+    parts = [error.what, *(f"{name} {fact}" for name, fact in facts if fact is not None)]
+    return "; ".join(" ".join(part.split()) for part in parts)

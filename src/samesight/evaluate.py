@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samesight import preprocess as steps
-from samesight.errors import InputError, SamesightError
+from samesight.errors import InputError, one_line
 from samesight.files import sha256_bytes, sha256_file
 from samesight.preprocess import Preprocess
 from samesight.progress import track
@@ -132,13 +132,6 @@ def tensors(
             yield _outcome(running.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def one_line(error: SamesightError) -> str:
-    """The error in one line, without the photo that it is about."""
-    facts = (("expected", error.expected), ("found", error.found))
-    parts = [error.what, *(f"{name} {fact}" for name, fact in facts if fact is not None)]
-    return "; ".join(" ".join(part.split()) for part in parts)
 
 
 def _outcome(future: Future[Prepared]) -> Prepared | InputError:

@@ -1,4 +1,7 @@
-"""What every runtime looks like from outside, and what its answers become. Knows no runtime itself."""
+"""What every runtime looks like from outside, and what its answers become. Knows no runtime itself.
+
+numpy is imported by those who have arrays: `samesight.lean` does without.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from samesight.errors import BundleInvalid
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from samesight.bundle import Bundle
 
 __all__ = [
@@ -104,6 +107,8 @@ def answers_of(
     with zeros. Raises BundleInvalid where the model answers in another shape than it declares, which runtimes
     do not hold it to.
     """
+    import numpy as np
+
     fed = np.ascontiguousarray(tensors, sides["input"][1])
     batch, classes = sides["input"][2][0], sides["output"][2][1]
 
@@ -142,6 +147,8 @@ def _fits(said: int | str, real: int | str | None) -> bool:
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities in float64 along the last axis; each row sums to 1."""
+    import numpy as np
+
     wide = np.asarray(logits, np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)

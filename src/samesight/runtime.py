@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 from PIL.Image import Image
 
+from samesight.answer import Answer, Top, likeliest
 from samesight.bundle import Bundle, Copy, open_bundle
 from samesight.bundle.onnxparts import check_whole
 from samesight.errors import BundleInvalid, InputError, PhotoError, SamesightError
@@ -56,38 +57,11 @@ PhotoLike: TypeAlias = str | Path | bytes | Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Top:
-    """One of the likeliest labels."""
+class Prediction(Answer):
+    """What a photo shows, likeliest first, and the logits that say so."""
 
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a photo shows, likeliest first."""
-
-    label: str
-    index: int
-    confidence: float
-    """The probability of `label`, 0 to 1: the softmax of the logits, in float64."""
-    top: tuple[Top, ...]
     logits: NDArray[np.float32]
     """(classes,)"""
-    bundle: str
-    """The id of the bundle that answered."""
-
-    def to_json(self, path: str | Path) -> dict[str, Any]:
-        """The object that `samesight predict --json` prints for the photo at `path`."""
-        return {
-            "path": str(path),
-            "label": self.label,
-            "index": self.index,
-            "confidence": self.confidence,
-            "top": [vars(one) for one in self.top],
-            "bundle": self.bundle,
-        }
 
 
 @dataclass(frozen=True)
@@ -188,7 +162,8 @@ class Classifier:
     ) -> Iterator[Prediction | SamesightError]:
         """For each photo in order what it shows, or the error of one that could not be classified.
 
-        Photos are decoded in threads a little ahead; no more than a few batches are held at a time.
+        Photos are decoded in threads a little ahead; no more than a few batches are held at a time. Where it
+        is known how many photos there are, lanes get equal shares.
         """
         size = batch or self._batch
         if self._lanes > 1:
@@ -213,11 +188,11 @@ class Classifier:
         def answer(some: tuple[PhotoLike, ...]) -> list[Prediction | SamesightError]:
             return list(self._answers([self._prepared(photo) for photo in some], top))
 
-        rest = iter(photos)
+        rest, sizes = iter(photos), _shares(photos, batch, self._lanes)
         running: deque[Future[list[Prediction | SamesightError]]] = deque()
         pool = ThreadPoolExecutor(self._lanes, thread_name_prefix="lane")
         try:
-            while some := tuple(islice(rest, batch)):
+            while some := tuple(islice(rest, next(sizes))):
                 running.append(pool.submit(answer, some))
                 if len(running) > self._lanes:
                     yield from running.popleft().result()
@@ -260,11 +235,10 @@ class Classifier:
                 found=f"{np.count_nonzero(~np.isfinite(logits))} that are not",
                 fix="another --copy" if len(self.bundle.copies) > 1 else None,
             )
-        probabilities = softmax(logits)
-        order = np.argsort(-logits, kind="stable")[: max(top, 1)]
-        best = tuple(Top(self.bundle.labels[i], int(i), float(probabilities[i])) for i in order)
-        first = best[0]
-        return Prediction(first.label, first.index, first.probability, best, logits, self.bundle.id)
+        order = np.argsort(-logits, kind="stable")[: max(top, 1)].tolist()
+        wide = logits.astype(np.float64)
+        best = likeliest((wide - wide.max()).tolist(), order, self.bundle.labels)
+        return Prediction(best, self.bundle.id, logits)
 
 
 def load(
@@ -286,12 +260,12 @@ def load(
     Raises a BundleError where the bundle fails a check, InputError where there is no such copy or engine,
     MissingExtra where the engine is not installed.
     """
-    opened = (
-        bundle if isinstance(bundle, Bundle) and trust is None else open_bundle(_folder(bundle), trust=trust)
-    )
-    engine, copy, settings, batch = _chosen(opened, engine, copy, threads, many)
-    (runner,) = open_runners(opened, [engine], [copy], settings)
-    return Classifier(opened, opened.copy(copy), runner, threads=threads, lanes=settings.lanes, batch=batch)
+    if not isinstance(bundle, Bundle) or trust is not None:
+        hold = None if engine == "auto" else copy or "fp32"
+        bundle = open_bundle(_folder(bundle), trust=trust, hold=hold)
+    engine, copy, settings, batch = _chosen(bundle, engine, copy, threads, many)
+    (runner,) = open_runners(bundle, [engine], [copy], settings)
+    return Classifier(bundle, bundle.copy(copy), runner, threads=threads, lanes=settings.lanes, batch=batch)
 
 
 def _chosen(
@@ -317,6 +291,16 @@ def open_runner(bundle: Bundle, copy: str, *, settings: Settings = USUAL) -> Onn
     runner = OnnxRunner(bundle.read(bundle.copy(copy).file), copy=copy, settings=settings)
     check_sides(bundle, copy, runner.signature)
     return runner
+
+
+def _shares(photos: Iterable[PhotoLike], batch: int, lanes: int) -> Iterator[int]:
+    """The sizes of batches, at most `batch`, nearly equal and as many a lane where photos are counted."""
+    if isinstance(photos, Sized):
+        rounds = max(1, -(-len(photos) // (batch * lanes)))
+        small, larger = divmod(len(photos), rounds * lanes)
+        for place in range(rounds * lanes):
+            yield small + (place < larger)
+    yield from repeat(batch)
 
 
 def _folder(bundle: Bundle | Path | str) -> Path | str:

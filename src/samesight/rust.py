@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from samesight.bundle import Bundle
 from samesight.errors import BundleInvalid, InputError
+from samesight.ortlibrary import find_libraries
 
 __all__ = ["RustRunner", "find_program", "onnxruntime_library", "open_rust_runners", "prove_in_rust"]
 
@@ -115,15 +115,9 @@ def onnxruntime_library() -> dict[str, str]:
 
     So both run the same version, and their logits can be the same bits.
     """
-    package = find_spec("onnxruntime")
-    if os.environ.get(LIBRARY) or package is None or package.origin is None:
+    if os.environ.get(LIBRARY) or not (found := find_libraries()):
         return {}
-    folder = Path(package.origin).parent / "capi"
-    found = sorted(
-        path for name in ("lib*.so.*", "lib*.dylib", "onnxruntime.dll") for path in folder.glob(name)
-    )
-    found = [path for path in found if "providers" not in path.name]
-    return {LIBRARY: str(found[-1])} if found else {}
+    return {LIBRARY: str(found[-1])}
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

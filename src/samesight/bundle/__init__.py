@@ -21,7 +21,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from samesight.errors import (
     SignatureError,
 )
 from samesight.files import json_text, new_folder, sha256_bytes, write_file
+from samesight.meanwhile import Meanwhile
 
 __all__ = ["Bundle", "BundleFile", "BundleInfo", "Copy", "open_bundle", "seal", "write_bundle"]
 
@@ -53,20 +55,26 @@ class Bundle(BundleInfo):
     folder: Path
     id: str  # SHA-256 of bundle.json
     files: tuple[BundleFile, ...]
+    held: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """Files whose bytes were kept as they were checked, until they are read."""
 
     def read(self, path: str) -> bytes:
-        """The bytes of a listed file, checked once more as they are read: what is used is what was verified.
+        """The bytes of a listed file, the very ones that were checked: held, or checked as they are read.
 
         Raises InputError where none such is listed, BundleFiles or BundleChanged where it is not as listed.
         """
+        if (data := self.held.pop(path, None)) is not None:
+            return data
         for file in self.files:
             if file.path == path:
                 return _read_listed(self.folder, file)
         raise InputError("the bundle lists no such file", where=self.folder, found=path)
 
 
-def open_bundle(folder: Path | str, *, trust: Path | None = None) -> Bundle:
+def open_bundle(folder: Path | str, *, trust: Path | None = None, hold: str | None = None) -> Bundle:
     """The bundle in `folder`, after every check; with `trust`, signed by the key in that file too.
+
+    The model of the copy `hold` is checked in a thread meanwhile, and held for the first who reads it.
 
     Raises a BundleError for the first check that fails, MissingExtra where signatures cannot be checked.
     """
@@ -80,8 +88,8 @@ def open_bundle(folder: Path | str, *, trust: Path | None = None) -> Bundle:
     _check_present(root, files)
     for file in files:
         _check_size(root, file)
-    for file in files:
-        _check_hash(root, file)
+    model = next((copy.file for copy in bundle.copies if copy.name == hold), None)
+    bundle.held.update(_check_hashes(root, files, model))
     return bundle
 
 
@@ -230,6 +238,17 @@ def _check_size(root: Path, file: BundleFile) -> None:
     size = _status(root, file.path).st_size
     if size != file.size_bytes:
         raise _changed("size", root / file.path, f"{file.size_bytes} bytes", f"{size} bytes")
+
+
+def _check_hashes(root: Path, files: tuple[BundleFile, ...], held: str | None) -> dict[str, bytes]:
+    """Raise BundleChanged for the first file that is not as listed; the bytes of the one that is `held`."""
+    reading = {file.path: Meanwhile(partial(_read_listed, root, file)) for file in files if file.path == held}
+    for file in files:
+        if file.path in reading:
+            reading[file.path].result()
+        else:
+            _check_hash(root, file)
+    return {path: one.result() for path, one in reading.items()}
 
 
 def _check_hash(root: Path, file: BundleFile) -> None:

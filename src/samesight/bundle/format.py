@@ -9,7 +9,7 @@ from typing import Any
 
 from samesight.bundle.strictjson import shown
 from samesight.errors import BundlePath, InputError
-from samesight.preprocess import Preprocess
+from samesight.images.parameters import Preprocess
 
 __all__ = [
     "FORMAT",

@@ -35,7 +35,7 @@ from samesight.bundle.format import (
 )
 from samesight.bundle.strictjson import choice, each, number, shown, table, text, whole
 from samesight.errors import BundleInvalid, BundleLabels, BundleNewer, BundlePath, InputError
-from samesight.preprocess import Preprocess
+from samesight.images.parameters import Preprocess
 
 __all__ = ["read_document", "read_fields"]
 

@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow
 from pyarrow import parquet
 
-from samesight.errors import InputError, SamesightError
-from samesight.evaluate import one_line
+from samesight.errors import InputError, SamesightError, one_line
 from samesight.files import write_file
 from samesight.runtime import Prediction
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -30,14 +31,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
-from samesight.errors import InputError, PhotoError, SamesightError
+from samesight.errors import InputError, PhotoError, SamesightError, one_line
 from samesight.numberoptions import whole
 from samesight.terminal import can_print, printable
 
 if TYPE_CHECKING:
-    from samesight.runtime import Classifier, Prediction
+    from samesight.answer import Answer
 
-    Answer: TypeAlias = Prediction | SamesightError
+    Outcome: TypeAlias = Answer | SamesightError
 
 MANY = 16  # photos from which each core runs the network for photos of its own
 BAR_CELLS = 20
@@ -93,8 +94,6 @@ def run(args: argparse.Namespace) -> int:
     for word in ("address", "workers", "column"):
         if getattr(args, word) is not None:
             raise InputError(f"--{word} is for many machines", fix="--cluster ray")
-    from samesight.runtime import load
-
     if args.csv and args.json:
         raise InputError("answers are written in one form", expected="--csv or --json")
     if args.out is not None and not (args.csv or args.json):
@@ -111,15 +110,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("there is a file already", where=args.out, fix="--resume, or another --out")
     if not photos:
         return _nothing_left(args)
-    classifier = load(
-        args.bundle,
-        copy=args.copy,
-        engine=args.engine,
-        threads=args.threads,
-        many=len(photos) >= MANY,
-        trust=args.trust,
-    )
-    answers = _answers(classifier, photos, args.top)
+    gc.disable()  # what is imported stays; to look it through again and again takes some 10 ms
+    try:
+        answers = _lean_answers(photos, args) or _answers(photos, args)
+    finally:
+        gc.enable()
     if args.json or args.csv:
         failed = _write(photos, answers, args)
     else:
@@ -148,7 +143,7 @@ def _listed(images: Sequence[str]) -> list[tuple[str, PhotoError | None]]:
 
 
 def _photos_in(folder: str) -> list[str]:
-    from samesight.preprocess import PHOTO_SUFFIXES
+    from samesight.images.photofile import PHOTO_SUFFIXES
 
     found = []
     for place, folders, names in os.walk(folder):
@@ -160,17 +155,43 @@ def _photos_in(folder: str) -> list[str]:
 
 
 def _known_suffixes() -> str:
-    from samesight.preprocess import PHOTO_SUFFIXES
+    from samesight.images.photofile import PHOTO_SUFFIXES
 
     return f"files named {', '.join(sorted(PHOTO_SUFFIXES))}"
 
 
-def _answers(
-    classifier: Classifier, photos: Sequence[tuple[str, PhotoError | None]], top: int
-) -> Iterator[Answer]:
-    answers = classifier.classify_many((path for path, error in photos if error is None), top=top)
-    for _, error in photos:
-        yield error if error is not None else next(answers)
+def _lean_answers(
+    photos: Sequence[tuple[str, PhotoError | None]], args: argparse.Namespace
+) -> Iterator[Outcome] | None:
+    """The answer for one photo without what takes longest, imports; None where there is none that way."""
+    if len(photos) > 1 or args.engine != "onnxruntime":
+        return None
+    from samesight.lean import classify
+
+    ((path, _),) = photos
+    options = {"copy": args.copy or "fp32", "threads": args.threads, "trust": args.trust}
+    answer = classify(args.bundle, Path(path), top=args.top, **options)
+    return None if answer is None else iter([answer])
+
+
+def _answers(photos: Sequence[tuple[str, PhotoError | None]], args: argparse.Namespace) -> Iterator[Outcome]:
+    """The answer or the error for each photo, in order. Raises where the bundle cannot be used."""
+    from samesight.bundle import open_bundle
+    from samesight.meanwhile import Meanwhile
+
+    hold = None if args.engine == "auto" else args.copy or "fp32"
+    opening = Meanwhile(lambda: open_bundle(args.bundle, trust=args.trust, hold=hold))
+    from samesight.runtime import load  # whose imports take longer than the bundle's hashes
+
+    classifier = load(
+        opening.result(),
+        copy=args.copy,
+        engine=args.engine,
+        threads=args.threads,
+        many=len(photos) >= MANY,
+    )
+    answers = classifier.classify_many([path for path, error in photos if error is None], top=args.top)
+    return (error if error is not None else next(answers) for _, error in photos)
 
 
 def _nothing_left(args: argparse.Namespace) -> int:
@@ -180,14 +201,15 @@ def _nothing_left(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(photos: Sequence[tuple[str, object]], answers: Iterator[Answer], args: argparse.Namespace) -> int:
+def _write(photos: Sequence[tuple[str, object]], answers: Iterator[Outcome], args: argparse.Namespace) -> int:
     """Write a line a photo, to stdout or to the end of --out; how many photos failed."""
     from samesight.answers import csv_heads, csv_line, json_line
     from samesight.progress import say, track
 
     failed = 0
     lines = zip(photos, answers, strict=True)
-    watched = lines if args.out is None and sys.stdout.isatty() else track(lines, "Classifying", len(photos))
+    unwatched = len(photos) == 1 or (args.out is None and sys.stdout.isatty())
+    watched = lines if unwatched else track(lines, "Classifying", len(photos))
     with open_answers(args.out) as stream:
         if args.csv and (args.out is None or stream.tell() == 0):
             stream.write(csv_heads())
@@ -213,9 +235,8 @@ def open_answers(out: Path | None) -> Iterator[IO[str]]:
         raise InputError("answers cannot be written", where=out, found=error.strerror) from error
 
 
-def _print_table(photos: Sequence[tuple[str, object]], answers: Iterator[Answer], bundle: Path) -> int:
+def _print_table(photos: Sequence[tuple[str, object]], answers: Iterator[Outcome], bundle: Path) -> int:
     """Print a line a photo, or a small table where there is one photo only; how many failed."""
-    from samesight.evaluate import one_line
     from samesight.progress import say
 
     style = _Style()
@@ -244,7 +265,7 @@ class _Style:
         plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
         self.dim, self.reset = ("", "") if plain else ("\x1b[2m", "\x1b[0m")
 
-    def table(self, path: str, answer: Prediction) -> str:
+    def table(self, path: str, answer: Answer) -> str:
         """The photo, and under it a line a label."""
         width = max(len(printable(one.label)) for one in answer.top)
         lines = [printable(path)]
@@ -254,7 +275,7 @@ class _Style:
             lines.append(f"{self.dim}{row}{self.reset}" if place else row)
         return "\n".join(lines)
 
-    def line(self, path: str, answer: Prediction, width: int) -> str:
+    def line(self, path: str, answer: Answer, width: int) -> str:
         """The photo, its label with a bar, and further labels that are not negligible."""
         further = ", ".join(
             f"{printable(one.label)} {_percent(one.probability)}"

@@ -22,8 +22,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from samesight import __version__
-from samesight.errors import PhotoError, SamesightError
-from samesight.evaluate import one_line
+from samesight.errors import PhotoError, SamesightError, one_line
 from samesight.runner import cpus
 from samesight.runtime import TOP, Prediction
 from samesight.serve.body import Budget, Lease, read_body, split_parts
