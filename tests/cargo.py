@@ -42,4 +42,4 @@ def build_program() -> Path:
     done = cargo("build", "--quiet")
     if done.returncode != 0:
         pytest.fail(f"`cargo build` fails:\n{done.stderr}", pytrace=False)
-    return CRATE / "target" / "debug" / "samesight-rs"
+    return Path(os.environ.get("CARGO_TARGET_DIR", CRATE / "target")) / "debug" / "samesight-rs"
