@@ -171,7 +171,7 @@ def _lines(found: Verification) -> Iterator[str]:
 
 
 def _stage_rows(head: str, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    rows = [(head, "samples", "different", "largest difference")]
+    rows: list[tuple[str, ...]] = [(head, "samples", "different", "largest difference")]
     for stage in stages:
         largest = NOT_KNOWN
         if stage["stage"] in ("decode", "resize", "normalise", "network"):
@@ -229,7 +229,7 @@ def _verdict(found: Verification) -> Iterator[str]:
             yield f"    {stage.first.what}"
     for own in found.own_stages:
         for row in own.stages:
-            if row["first"] is not None:
+            if row["first"] is not None and row["stage"] != "network":  # which the runners' own rows tell
                 several = f"{row['different']} of {row['samples']} samples, first {row['first']['sample']}"
                 yield f"  {own.runner}, {row['stage']}, {several}:"
                 yield f"    {row['first']['what']}"
