@@ -334,3 +334,79 @@ pub fn aside(place: &Path) -> Option<PathBuf> {
     folder.recursive(true).create(place.parent()?).ok()?;
     Some(place.with_extension(format!("onnx-{}", std::process::id())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(fields: &[(u64, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        fields.iter().for_each(|(field, bytes)| write_bytes(&mut out, *field, bytes));
+        out
+    }
+
+    /// A tensor of `count` values of float32.
+    fn tensor(name: &str, count: u64) -> Vec<u8> {
+        let values: Vec<u8> = (0..count).flat_map(|value| (value as f32).to_le_bytes()).collect();
+        let mut out = vec![1 << 3];
+        write_varint(&mut out, count);
+        out.extend([2 << 3, FLOAT as u8]);
+        out.extend(message(&[(NAME, name.as_bytes()), (RAW_DATA, &values)]));
+        out
+    }
+
+    fn node(input: &str, domain: &[u8], more: &[u8]) -> Vec<u8> {
+        let mut out = message(&[(NODE_INPUT, b"x"), (NODE_INPUT, input.as_bytes()), (NODE_DOMAIN, domain)]);
+        out.extend(more);
+        out
+    }
+
+    fn model(nodes: &[Vec<u8>], tensors: &[Vec<u8>]) -> Vec<u8> {
+        let mut graph = Vec::new();
+        nodes.iter().for_each(|one| write_bytes(&mut graph, NODE, one));
+        tensors.iter().for_each(|one| write_bytes(&mut graph, INITIALIZER, one));
+        message(&[(GRAPH, &graph)])
+    }
+
+    /// The names of the weights that are moved out of a model with these nodes.
+    fn moved(nodes: &[Vec<u8>]) -> Vec<String> {
+        let model = model(nodes, &[tensor("a", 300), tensor("b", 300), tensor("small", 255)]);
+        let (_, weights) = split(&model).unwrap();
+        weights.into_iter().map(|(name, ..)| String::from_utf8(name.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn large_weights_that_only_blocked_operators_take_are_moved() {
+        let blocked = ["a", "b", "small"].map(|name| node(name, BLOCKED, b""));
+        assert_eq!(moved(&blocked), ["a", "b"]);
+        assert_eq!(moved(&[node("a", BLOCKED, b""), node("a", b"", b""), node("b", BLOCKED, b"")]), ["b"]);
+        let attribute = message(&[(NODE_ATTRIBUTE, &message(&[(ATTRIBUTE_GRAPHS[0], b"")]))]);
+        assert!(moved(&[node("a", BLOCKED, &attribute)]).is_empty(), "a graph within may take them, too");
+        assert!(split(b"\xff").is_none());
+    }
+
+    #[test]
+    fn a_kept_graph_is_read_as_it_was_written_and_not_after_a_change() {
+        let folder = env::temp_dir().join(format!("samesight-cache-{}", std::process::id()));
+        let place = folder.join("graphs").join("one.graph");
+        let made = aside(&place).unwrap();
+        fs::write(&made, model(&[node("a", BLOCKED, b"")], &[tensor("a", 300)])).unwrap();
+        keep(&place, &made);
+        assert!(!made.exists());
+        let graph = read(&place).unwrap();
+        let weights: Vec<_> = graph.weights().collect();
+        assert_eq!(weights.len(), 1);
+        assert_eq!(weights[0].0, [300]);
+        assert_eq!(weights[0].1[299].to_bits(), 299_f32.to_bits());
+        assert!(!graph.model().is_empty());
+        let mut bytes = fs::read(&place).unwrap();
+        bytes[70] ^= 1;
+        fs::write(&place, &bytes).unwrap();
+        assert!(read(&place).is_none());
+        for length in [0, 7, 8, 15, 40, bytes.len() - 1] {
+            fs::write(&place, &bytes[..length]).unwrap();
+            assert!(read(&place).is_none());
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
