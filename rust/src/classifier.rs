@@ -118,30 +118,12 @@ impl Classifier {
             library: options.library.clone(),
             cache: options.cache.clone(),
         };
-        let named = |info: &Info| info.copies.iter().find(|one| one.name == copy).cloned();
-        let kept = |info: &Info| named(info).and_then(|copy| settings.place(&copy)).filter(|place| place.is_file());
-        let wanted = |info: &Info| if kept(info).is_some() { None } else { named(info).map(|one| one.file) };
-        // The library is loaded, and a graph of this machine's own made ready, while the bundle's files are hashed;
-        // nothing of the bundle but bundle.json is parsed, and nothing answers, before all have passed.
-        let ready = Mutex::new((None, None));
-        let beside = |info: &Info| {
-            let Some(graph) = kept(info).as_deref().and_then(cache::read).map(Arc::new) else { return };
-            let load = |copy: Copy| Network::load_form(Form::Kept(&graph), &copy, info, &settings).ok();
-            let network = if options.many { None } else { named(info).and_then(load) };
-            *locked(&ready) = (Some(graph), network);
-        };
-        let (opened, runtime) = thread::scope(|scope| {
-            let runtime = scope.spawn(|| match settings.engine {
-                Engine::OnnxRuntime => library::load(settings.library.as_deref()).map(drop),
-                Engine::Tract => Ok(()),
-            });
-            let opened = Bundle::open_keeping(folder.as_ref(), options.trust.as_deref(), &wanted, &beside);
-            (opened, runtime.join().unwrap_or(Ok(())))
-        });
+        let (opened, runtime, ready) = load_beside(folder.as_ref(), options, &copy, &settings);
         let (bundle, model) = opened?;
         let file = &bundle.copy(&copy)?.file;
         runtime?;
-        let (graph, network) = ready.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (graph, network) = ready.unzip();
+        let network = network.flatten();
         let model = match (graph, model) {
             (Some(graph), _) if options.many || network.is_some() => Model::Kept(graph),
             (_, Some(model)) => Model::Plain(model),
@@ -316,6 +298,39 @@ impl Classifier {
         });
         Ok(Prediction { top: top.collect(), logits })
     }
+}
+
+/// What `load_beside` has: the bundle with the bytes of its model, whether the engine is there, and what was kept.
+type Opened = (Result<(Bundle, Option<Bytes>)>, Result<()>, Option<(Arc<Graph>, Option<Network>)>);
+
+/// The bundle, opened while ONNX Runtime is loaded and a graph of this machine's own is made ready.
+///
+/// Nothing of the bundle but bundle.json is parsed before all of it has passed. It is the calling thread that loads:
+/// a program's first one has the heap that grows at least cost.
+fn load_beside(folder: &Path, options: &Options, copy: &str, settings: &Settings) -> Opened {
+    let named = |info: &Info| info.copies.iter().find(|one| one.name == copy).cloned();
+    let kept = |info: &Info| named(info).and_then(|copy| settings.place(&copy)).filter(|place| place.is_file());
+    let wanted = |info: &Info| if kept(info).is_some() { None } else { named(info).map(|one| one.file) };
+    let (sender, receiver) = mpsc::channel();
+    let beside = move |info: &Info| {
+        if let Some(graph) = kept(info).as_deref().and_then(cache::read) {
+            let _ = sender.send((Arc::new(graph), info.clone()));
+        }
+    };
+    thread::scope(|scope| {
+        let trust = options.trust.as_deref();
+        let opening = scope.spawn(move || Bundle::open_keeping(folder, trust, &wanted, &beside));
+        let runtime = match settings.engine {
+            Engine::OnnxRuntime => library::load(settings.library.as_deref()).map(drop),
+            Engine::Tract => Ok(()),
+        };
+        let ready = receiver.recv().ok().filter(|_| runtime.is_ok()).map(|(graph, info)| {
+            let load = |copy: Copy| Network::load_form(Form::Kept(&graph), &copy, &info, settings).ok();
+            let network = if options.many { None } else { named(&info).and_then(load) };
+            (graph, network)
+        });
+        (opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), runtime, ready)
+    })
 }
 
 /// What a mutex guards; a thread that panicked leaves nothing half done here.
