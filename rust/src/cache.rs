@@ -166,7 +166,9 @@ fn kept(model: &[u8]) -> Option<Vec<u8>> {
     number(&mut out, weights.len());
     for (_, shape, values) in &weights {
         number(&mut out, shape.len());
-        shape.iter().for_each(|side| number(&mut out, *side as usize));
+        for side in shape {
+            number(&mut out, *side as usize);
+        }
         place(&mut out, values, 4);
     }
     for bytes in std::iter::once(&graph[..]).chain(weights.iter().map(|(.., values)| *values)) {
@@ -341,7 +343,9 @@ mod tests {
 
     fn message(fields: &[(u64, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
-        fields.iter().for_each(|(field, bytes)| write_bytes(&mut out, *field, bytes));
+        for (field, bytes) in fields {
+            write_bytes(&mut out, *field, bytes);
+        }
         out
     }
 
@@ -363,8 +367,12 @@ mod tests {
 
     fn model(nodes: &[Vec<u8>], tensors: &[Vec<u8>]) -> Vec<u8> {
         let mut graph = Vec::new();
-        nodes.iter().for_each(|one| write_bytes(&mut graph, NODE, one));
-        tensors.iter().for_each(|one| write_bytes(&mut graph, INITIALIZER, one));
+        for one in nodes {
+            write_bytes(&mut graph, NODE, one);
+        }
+        for one in tensors {
+            write_bytes(&mut graph, INITIALIZER, one);
+        }
         message(&[(GRAPH, &graph)])
     }
 
