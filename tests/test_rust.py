@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,11 @@ def test_the_tolerances_are_those_of_the_one_table() -> None:
 def test_versions_agree() -> None:
     from samesight import __version__
 
-    assert f'\nversion = "{__version__}"\n' in (cargo.CRATE / "Cargo.toml").read_text()
+    manifest = (cargo.CRATE / "Cargo.toml").read_text()
+    assert f'\nversion = "{__version__}"\n' in manifest
+    said = re.search(r'const VERSION: &str = "(.+)"', (cargo.CRATE / "src" / "tract.rs").read_text())
+    assert said is not None
+    assert f'\ntract-onnx = {{ version = "={said[1]}"' in manifest
 
 
 # answers
