@@ -20,7 +20,7 @@ from samesight.rehearsal import write_stand_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.row("R4", "V1")]
 
-NETWORKS = ("pruned_resnet", "resnet20", "squeezenet1_1", "mobilenet_v2", "regnet_x_400mf", "efficientnet_b0")
+NETWORKS = ("pruned_resnet", "resnet20", "mobilenet_v2", "regnet_x_400mf", "efficientnet_b0")
 PHOTOS = 3  # a label
 
 
