@@ -90,6 +90,7 @@ def test_what_tract_does_not_run_is_refused(with_tract: Path, tmp_path: Path) ->
     assert run(with_tract, "verify", bundle.folder, "--engine", "tract", "--copy", "fp32").stdout
     missing = run(with_tract, "predict", bundle.folder, photo, code=2).stderr
     assert "there is no ONNX Runtime on this machine" in missing
+    assert "or --engine tract" in missing
 
     def change(folder: Path) -> None:
         model = onnx.load(str(folder / "model.fp32.onnx"))
