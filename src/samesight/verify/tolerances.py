@@ -91,8 +91,8 @@ TOLERANCES: dict[str, Tolerance] = _table(
     Tolerance(
         "rust-tract fp32",
         "float32 in another engine, with sums in its own order: 3.4e-5 at most was measured (MobileNetV2; "
-        "the pruned ResNet, ResNet-20, SqueezeNet 1.1, RegNet_X_400MF, EfficientNet-B0, 8 to 24 golden samples "
-        "each), 2.1e-6 of logits above 20",
+        "the pruned ResNet, ResNet-20, SqueezeNet 1.1, RegNet_X_400MF, EfficientNet-B0, 8 to 24 golden "
+        "samples each), 2.1e-6 of logits above 20",
         abs=1e-4,
         rel=5e-6,
     ),
