@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samesight.verify.tolerances import tolerance_for
+from samesight.verify.tolerances import TOLERANCES
 
 FILE = Path(__file__).resolve().parent.parent / "rust" / "src" / "verify" / "tolerances.rs"
-PRECISIONS = ("fp32", "fp16", "int8")
+NAMES = ("fp32", "fp16", "int8", "rust-tract fp32")
 HEAD = """\
 //! How far logits may lie from the reference and still count as the same; the table of docs/verify.md.
 //!
@@ -27,10 +27,11 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// The tolerance of copies of that precision.
+    /// The tolerance of copies of that precision: the runner's own where it has one.
     #[must_use]
-    pub fn named(precision: &str) -> Option<&'static Self> {
-        TOLERANCES.iter().find(|one| one.name == precision)
+    pub fn of(runner: &str, precision: &str) -> Option<&'static Self> {
+        let named = |name: &str| TOLERANCES.iter().find(|one| one.name == name);
+        named(&format!("{runner} {precision}")).or_else(|| named(precision))
     }
 
     /// The largest difference allowed beside a reference whose largest absolute value is `scale`.
@@ -40,14 +41,14 @@ impl Tolerance {
     }
 }
 
-/// By precision.
+/// By runner and precision.
 #[rustfmt::skip] // a reason is one string
 """
 
 
 def source() -> str:
     """The text of rust/src/verify/tolerances.rs."""
-    rows = [tolerance_for(precision, "rust") for precision in PRECISIONS]
+    rows = [TOLERANCES[name] for name in NAMES]
     lines = [
         f'    Tolerance {{ name: "{row.name}", abs: {_float(row.abs)}, rel: {_float(row.rel)}, '
         f'reason: "{row.reason}" }},\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,11 @@ def test_the_tolerances_are_those_of_the_one_table() -> None:
 def test_versions_agree() -> None:
     from samesight import __version__
 
-    assert f'\nversion = "{__version__}"\n' in (cargo.CRATE / "Cargo.toml").read_text()
+    manifest = (cargo.CRATE / "Cargo.toml").read_text()
+    assert f'\nversion = "{__version__}"\n' in manifest
+    said = re.search(r'const VERSION: &str = "(.+)"', (cargo.CRATE / "src" / "tract.rs").read_text())
+    assert said is not None
+    assert f'\ntract-onnx = {{ version = "={said[1]}"' in manifest
 
 
 # answers
@@ -168,6 +173,36 @@ def test_verify_takes_rust_for_a_runner(
     python, rust = found["runners"][:2], found["runners"][2:]
     for one, other in zip(python, rust, strict=True):
         assert {**one, "runner": "rust"} == other, "the same library gives the same bits"
+    (own,) = found["own_stages"]
+    assert own["runner"] == "rust"
+    assert close(own["stages"][:4], found["stages"][:4]), "by Rust, from the photo's bytes on"
+    assert [row["samples"] for row in own["stages"]] == [6] * 6
+
+
+@pytest.mark.row("V1")
+def test_verify_names_the_stage_that_differs_in_rust_alone(
+    samesight_rs: Path,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program that says of its decoder what the real one says of a bundle whose record was changed."""
+    other = tiny_bundle.tampered(
+        bundle, tmp_path / "other", tiny_bundle.reworded({"decoded_sha256": "0" * 64})
+    )
+    program = tmp_path / "samesight-rs"
+    program.write_text(
+        f'#!/bin/sh\n[ $1 = verify ] && shift 2 && exec {samesight_rs} verify {other.folder} "$@"\n'
+        f'exec {samesight_rs} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("SAMESIGHT_RUST", str(program))
+    assert main(["verify", str(bundle.folder), "--runner", "rust"]) == 1
+    said = capsys.readouterr().out
+    assert "differs from the decode stage on: sample 0001 (rust)" in said
+    assert "  in rust    samples  different  largest difference" in said
+    assert "  rust, decode, 1 of 6 samples, first 0001:" in said
 
 
 @pytest.mark.row("V1")
@@ -211,6 +246,63 @@ def test_a_kept_graph_gives_the_same_bits(samesight_rs: Path, bundle: Bundle, tm
     run(samesight_rs, "verify", bundle.folder, "--cache", **cache)
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     assert run(samesight_rs, *words, "--cache", **cache).stdout == plain, "a spoilt graph is made anew"
+
+
+def test_a_graph_that_others_could_have_written_is_not_used(
+    samesight_rs: Path, bundle: Bundle, photos: list[tuple[Path, str]], tmp_path: Path
+) -> None:
+    weights = tiny_bundle.make_weights(photos)
+    weights["b3"] = weights["b3"] + np.float32(0.01)
+    other = tiny_bundle.tampered(
+        bundle,
+        tmp_path / "other",
+        lambda folder: (folder / "model.fp32.onnx").write_bytes(tiny_bundle.onnx_model(weights)) and None,
+    )
+    cache = {"SAMESIGHT_CACHE": str(tmp_path / "cache")}
+    photo = bundle.folder / "golden" / "0001" / "resized.png"
+    answers = {}
+    for one in (bundle, other):
+        answers[one.id] = run(samesight_rs, "predict", one.folder, photo, "--cache", "--json", **cache).stdout
+    folder = tmp_path / "cache" / "graphs"
+    assert folder.stat().st_mode & 0o077 == 0, "made for the user alone"
+    (own, swapped) = folder.iterdir()
+    own_bytes, swapped_bytes = own.read_bytes(), swapped.read_bytes()
+    for path, mode in ((own, 0o666), (folder, 0o777)):
+        own.write_bytes(swapped_bytes)
+        swapped.write_bytes(own_bytes)
+        before = path.stat().st_mode
+        for file in (own, swapped) if path == own else (folder,):
+            file.chmod(mode)
+        for one in (bundle, other):
+            found = run(samesight_rs, "predict", one.folder, photo, "--cache", "--json", **cache).stdout
+            assert found == answers[one.id], oct(mode)
+        path.chmod(before)
+
+
+def test_a_changed_bundle_is_refused_though_its_graph_is_kept(
+    samesight_rs: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    """The kept graph is made ready while the bundle is hashed; it answers only if all is as listed."""
+    cache = {"SAMESIGHT_CACHE": str(tmp_path / "cache")}
+    folder = tmp_path / "changed"
+    shutil.copytree(bundle.folder, folder)
+    words = ("predict", folder, folder / "golden" / "0001" / "resized.png", "--cache")
+    run(samesight_rs, *words, **cache)
+    path = folder / "model.fp32.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    done = run(samesight_rs, *words, code=2, **cache)
+    assert "a file of the bundle has changed" in done.stderr
+    assert not done.stdout
+
+
+def test_an_engine_is_one_that_there_is(samesight_rs: Path, bundle: Bundle) -> None:
+    done = run(samesight_rs, "verify", bundle.folder, "--engine", "torch", code=2)
+    assert "there is no such engine" in done.stderr
+    done = run(samesight_rs, "verify", bundle.folder, "--engine", "tract", "--copy", "fp32", code=2)
+    assert "this program was built without tract" in done.stderr
+    assert "cargo build --release --features tract" in done.stderr
 
 
 @pytest.mark.row("V1")

@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use crate::bundle::{Bundle, Info};
-use crate::cache;
+use crate::bundle::{Bundle, Copy, Info};
+use crate::cache::{self, Graph};
 use crate::errors::{Error, Refusal, Result};
 use crate::images::{self, MAX_BYTES, Pixels, decode};
 use crate::library;
-use crate::network::{Kept, Model, Network, Settings};
+use crate::memory::Bytes;
+use crate::network::{Engine, Network, Settings};
+use crate::onnxruntime::Form;
 use crate::resample::resize;
 
 const BATCH: usize = 8;
@@ -24,6 +26,8 @@ const MANY: usize = 16; // photos from which each core runs the network for phot
 pub struct Options {
     /// Which copy answers; fp32 where nothing is said.
     pub copy: Option<String>,
+    /// What the network is computed by; ONNX Runtime where nothing is said.
+    pub engine: Engine,
     /// CPU threads; one a CPU, at most 8, where nothing is said.
     pub threads: Option<usize>,
     /// Refuse a bundle that is not signed by the public key in this file.
@@ -78,6 +82,12 @@ impl Prediction {
     }
 }
 
+/// Of what a network is made: the bundle's model, or what was kept of it on this machine.
+enum Model {
+    Plain(Bytes),
+    Kept(Arc<Graph>),
+}
+
 /// A bundle, loaded. Several threads may use it; they wait for one another at the network only.
 pub struct Classifier {
     bundle: Bundle,
@@ -102,33 +112,27 @@ impl Classifier {
     /// The same, and `InputError` where there is no such copy.
     pub fn open_with(folder: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let copy = options.copy.clone().unwrap_or_else(|| "fp32".to_owned());
-        let settings =
-            Settings { threads: options.threads, library: options.library.clone(), cache: options.cache.clone() };
-        let named = |info: &Info| info.copies.iter().find(|one| one.name == copy).cloned();
-        let kept = |info: &Info| named(info).and_then(|copy| settings.place(&copy)).filter(|place| place.is_file());
-        let wanted = |info: &Info| if kept(info).is_some() { None } else { named(info).map(|one| one.file) };
-        let graph = Mutex::new(None);
-        let beside = |info: &Info| {
-            *graph.lock().unwrap_or_else(PoisonError::into_inner) = kept(info).as_deref().and_then(cache::read);
+        let settings = Settings {
+            engine: options.engine,
+            threads: options.threads,
+            library: options.library.clone(),
+            cache: options.cache.clone(),
         };
-        // The library is loaded while the bundle's files are hashed; nothing of the bundle is parsed before all is.
-        let (opened, runtime) = thread::scope(|scope| {
-            let runtime = scope.spawn(|| library::load(settings.library.as_deref()).map(drop));
-            let opened = Bundle::open_keeping(folder.as_ref(), options.trust.as_deref(), &wanted, &beside);
-            (opened, runtime.join().unwrap_or(Ok(())))
-        });
+        let (opened, runtime, ready) = load_beside(folder.as_ref(), options, &copy, &settings);
         let (bundle, model) = opened?;
         let file = &bundle.copy(&copy)?.file;
         runtime?;
-        let graph = graph.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let model = match (graph.and_then(Kept::new), model) {
-            (Some(kept), _) => Model::Kept(kept),
-            (None, Some(model)) => Model::Plain(model),
-            (None, None) => Model::Plain(bundle.read(file)?),
+        let (graph, network) = ready.unzip();
+        let network = network.flatten();
+        let model = match (graph, model) {
+            (Some(graph), _) if options.many || network.is_some() => Model::Kept(graph),
+            (_, Some(model)) => Model::Plain(model),
+            _ => Model::Plain(bundle.read_model(file)?),
         };
-        let classifier = Self { bundle, copy, model, settings, network: Mutex::new(None) };
-        if !options.many {
-            *classifier.lock() = Some(classifier.load(&classifier.settings)?);
+        let classifier = Self { bundle, copy, model, settings, network: Mutex::new(network) };
+        let is_wanted = !options.many && locked(&classifier.network).is_none();
+        if is_wanted {
+            *locked(&classifier.network) = Some(classifier.load(&classifier.settings)?);
         }
         Ok(classifier)
     }
@@ -162,7 +166,7 @@ impl Classifier {
     pub fn classify_pixels(&self, pixels: &Pixels, top: usize) -> Result<Prediction> {
         let spec = &self.bundle.info.preprocess;
         let tensor = spec.normalise(&resize(pixels, spec)?);
-        let mut network = self.lock();
+        let mut network = locked(&self.network);
         let logits = match &mut *network {
             Some(network) => network.logits(&tensor, 1)?,
             empty => empty.insert(self.load(&self.settings)?).logits(&tensor, 1)?,
@@ -173,16 +177,13 @@ impl Classifier {
 
     fn load(&self, settings: &Settings) -> Result<Network> {
         let copy = self.bundle.copy(&self.copy)?;
-        let found = Network::load_form(&self.model, copy, &self.bundle.info, settings);
-        if found.is_err() && matches!(self.model, Model::Kept(_)) {
-            let plain = Model::Plain(self.bundle.read(&copy.file)?);
-            return Network::load_form(&plain, copy, &self.bundle.info, settings);
+        let load = |form: Form<'_>| Network::load_form(form, copy, &self.bundle.info, settings);
+        match &self.model {
+            Model::Plain(model) => load(Form::Plain(model)),
+            Model::Kept(graph) => {
+                load(Form::Kept(graph)).or_else(|_| load(Form::Plain(&self.bundle.read_model(&copy.file)?)))
+            }
         }
-        found
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Network>> {
-        self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For each photo in order what it shows, or why not, as soon as it is known.
@@ -297,6 +298,44 @@ impl Classifier {
         });
         Ok(Prediction { top: top.collect(), logits })
     }
+}
+
+/// What `load_beside` has: the bundle with the bytes of its model, whether the engine is there, and what was kept.
+type Opened = (Result<(Bundle, Option<Bytes>)>, Result<()>, Option<(Arc<Graph>, Option<Network>)>);
+
+/// The bundle, opened while ONNX Runtime is loaded and a graph of this machine's own is made ready.
+///
+/// Nothing of the bundle but bundle.json is parsed before all of it has passed. It is the calling thread that loads:
+/// a program's first one has the heap that grows at least cost.
+fn load_beside(folder: &Path, options: &Options, copy: &str, settings: &Settings) -> Opened {
+    let named = |info: &Info| info.copies.iter().find(|one| one.name == copy).cloned();
+    let kept = |info: &Info| named(info).and_then(|copy| settings.place(&copy)).filter(|place| place.is_file());
+    let wanted = |info: &Info| if kept(info).is_some() { None } else { named(info).map(|one| one.file) };
+    let (sender, receiver) = mpsc::channel();
+    let beside = move |info: &Info| {
+        if let Some(graph) = kept(info).as_deref().and_then(cache::read) {
+            let _ = sender.send((Arc::new(graph), info.clone()));
+        }
+    };
+    thread::scope(|scope| {
+        let trust = options.trust.as_deref();
+        let opening = scope.spawn(move || Bundle::open_keeping(folder, trust, &wanted, &beside));
+        let runtime = match settings.engine {
+            Engine::OnnxRuntime => library::load(settings.library.as_deref()).map(drop),
+            Engine::Tract => Ok(()),
+        };
+        let ready = receiver.recv().ok().filter(|_| runtime.is_ok()).map(|(graph, info)| {
+            let load = |copy: Copy| Network::load_form(Form::Kept(&graph), &copy, &info, settings).ok();
+            let network = if options.many { None } else { named(&info).and_then(load) };
+            (graph, network)
+        });
+        (opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), runtime, ready)
+    })
+}
+
+/// What a mutex guards; a thread that panicked leaves nothing half done here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The bytes of a photo's file.

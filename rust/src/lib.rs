@@ -19,16 +19,20 @@ mod errors;
 pub mod images;
 pub mod json;
 mod library;
+mod memory;
 mod network;
+mod onnxruntime;
 pub mod preprocess;
 pub mod resample;
+#[cfg(feature = "tract")]
+mod tract;
 pub mod verify;
 
 pub use bundle::{Bundle, Copy, Dtype, GoldenInfo, Info};
 pub use classifier::{Classifier, Options, Prediction, Top, read_photo};
 pub use errors::{Error, Kind, Refusal, Result};
 pub use library::find as find_onnxruntime;
-pub use network::{Network, Settings};
+pub use network::{Engine, Network, Settings};
 
 /// The SHA-256 of `data` in lower-case hexadecimal digits.
 #[must_use]

@@ -11,7 +11,11 @@ use ort::logging::LogLevel;
 use crate::errors::{Error, Kind, Result};
 
 const NAMES: [&str; 3] = ["libonnxruntime.so", "libonnxruntime.dylib", "onnxruntime.dll"];
-const ADVICE: &str = "pip install onnxruntime, whose wheel has it; or --onnxruntime FILE, or ORT_DYLIB_PATH=FILE";
+const ADVICE: &str = if cfg!(feature = "tract") {
+    "pip install onnxruntime, whose wheel has it; or --onnxruntime FILE, or ORT_DYLIB_PATH=FILE; or --engine tract"
+} else {
+    "pip install onnxruntime, whose wheel has it; or --onnxruntime FILE, or ORT_DYLIB_PATH=FILE"
+};
 
 /// The library that is used: the one `asked` for, that of the environment variable `ORT_DYLIB_PATH`, one beside
 /// this program, the one in the wheel of the active Python, or the system's; in this order.

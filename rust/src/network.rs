@@ -1,22 +1,56 @@
-//! A copy of the network in ONNX Runtime on the CPU: tensors to logits.
+//! A copy of the network, loaded into an engine: tensors to logits.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use half::f16;
-use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
-
-use crate::bundle::{Copy, Dtype, Info, check_whole};
-use crate::cache::{self, Graph};
+use crate::bundle::{Copy, Info, check_whole};
+use crate::cache;
 use crate::errors::{Error, Result};
 use crate::library;
+use crate::onnxruntime::{Form, Runtime};
+#[cfg(feature = "tract")]
+use crate::tract::Plan;
 
-/// How a network uses the machine. The answers are the same.
+/// What a network is computed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// ONNX Runtime, by its shared library.
+    #[default]
+    OnnxRuntime,
+    /// tract, which is in this program where it was built with the feature of that name; for fp32 copies.
+    Tract,
+}
+
+impl Engine {
+    const NAMES: [(&'static str, Self); 2] = [("onnxruntime", Self::OnnxRuntime), ("tract", Self::Tract)];
+
+    /// The engine of that name.
+    ///
+    /// # Errors
+    /// `InputError`, which names those that there are.
+    pub fn named(name: &str) -> Result<Self> {
+        Self::NAMES.iter().find(|(one, _)| *one == name).map(|(_, engine)| *engine).ok_or_else(|| {
+            let names = Self::NAMES.map(|(one, _)| one).join(", ");
+            Error::input("there is no such engine").expected(names).found(name)
+        })
+    }
+
+    /// The name of this runtime with that engine, as a proof has it.
+    #[must_use]
+    pub fn runner(self) -> &'static str {
+        match self {
+            Self::OnnxRuntime => "rust",
+            Self::Tract => "rust-tract",
+        }
+    }
+}
+
+/// How a network uses the machine. The answers of one engine are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// For one call; one a CPU where nothing is said.
+    /// What it is computed by.
+    pub engine: Engine,
+    /// For one call; one a CPU where nothing is said. tract takes one.
     pub threads: Option<usize>,
     /// ONNX Runtime's shared library; found where nothing is said.
     pub library: Option<PathBuf>,
@@ -27,90 +61,81 @@ pub struct Settings {
 impl Settings {
     /// Where the optimised graph of a copy is kept.
     pub(crate) fn place(&self, copy: &Copy) -> Option<PathBuf> {
-        Some(cache::place(self.cache.as_deref()?, copy, &library::find(self.library.as_deref()).ok()?))
+        let folder = self.cache.as_deref().filter(|_| self.engine == Engine::OnnxRuntime)?;
+        Some(cache::place(folder, copy, &library::find(self.library.as_deref()).ok()?))
     }
 }
 
-/// A model as it lies in the bundle, or what ONNX Runtime made of it on this machine before.
-#[derive(Clone)]
-pub(crate) enum Model {
-    Plain(Vec<u8>),
-    Kept(Kept),
+/// What goes into a network and comes out.
+pub(crate) struct Shape {
+    /// Channels, height and width of one photo.
+    pub photo: [usize; 3],
+    pub classes: usize,
+    /// How many photos at once; nothing where it is any number.
+    pub batch: Option<usize>,
 }
 
-/// A graph, and its larger weights, which several sessions share.
-#[derive(Clone)]
-pub(crate) struct Kept {
-    model: Vec<u8>,
-    weights: Vec<(String, Arc<DynValue>)>,
-}
+impl Shape {
+    /// As ONNX has it, -1 for any number.
+    pub fn input(&self) -> Vec<i64> {
+        let photo = self.photo.map(|side| side as i64);
+        vec![self.batch.map_or(-1, |batch| batch as i64), photo[0], photo[1], photo[2]]
+    }
 
-impl Kept {
-    /// Nothing where ONNX Runtime does not take the weights; it must be loaded.
-    pub(crate) fn new(graph: Graph) -> Option<Self> {
-        let weights = graph.weights.into_iter().map(|one| {
-            let tensor = Tensor::from_array((one.shape, one.values)).ok()?;
-            Some((one.name, Arc::new(tensor.into_dyn())))
-        });
-        Some(Self { model: graph.model, weights: weights.collect::<Option<_>>()? })
+    /// The same of the logits.
+    pub fn output(&self) -> Vec<i64> {
+        vec![self.batch.map_or(-1, |batch| batch as i64), self.classes as i64]
     }
 }
 
 /// One copy of a bundle's network, loaded.
 pub struct Network {
-    session: Session,
+    loaded: Loaded,
     copy: Copy,
-    /// Values of one photo's tensor.
-    values: usize,
-    shape: [usize; 3],
-    classes: usize,
-    batch: Option<usize>,
+    shape: Shape,
+}
+
+enum Loaded {
+    OnnxRuntime(Runtime),
+    #[cfg(feature = "tract")]
+    Tract(Plan),
 }
 
 impl Network {
     /// Load `model`, which is what bundle.json says of `copy`.
     ///
     /// # Errors
-    /// `BundleInvalid` where it is not, `RuntimeMissing` where there is no ONNX Runtime.
+    /// `BundleInvalid` where it is not, `RuntimeMissing` where there is no ONNX Runtime, `InputError` where the engine
+    /// does not run it.
     pub fn load(model: &[u8], copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
         if let Some(graph) = settings.place(copy).as_deref().and_then(cache::read) {
             library::load(settings.library.as_deref())?;
-            let kept = Kept::new(graph).map(Model::Kept);
-            if let Some(Ok(network)) = kept.map(|kept| Self::load_form(&kept, copy, info, settings)) {
+            if let Ok(network) = Self::load_form(Form::Kept(&Arc::new(graph)), copy, info, settings) {
                 return Ok(network);
             }
         }
-        Self::load_form(&Model::Plain(model.to_vec()), copy, info, settings)
+        Self::load_form(Form::Plain(model), copy, info, settings)
     }
 
     /// The same of one form, the cache aside.
-    pub(crate) fn load_form(model: &Model, copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
-        let mut place = None;
-        if let Model::Plain(model) = model {
+    pub(crate) fn load_form(form: Form<'_>, copy: &Copy, info: &Info, settings: &Settings) -> Result<Self> {
+        if let Form::Plain(model) = form {
             check_whole(model, &copy.name)?;
-            place = settings.place(copy);
         }
-        let made = place.as_deref().and_then(cache::aside);
-        let session = open(model, made.as_deref(), settings).map_err(|error| match error {
-            Trouble::Own(error) => error,
-            Trouble::Runtime(error) => Error::invalid("ONNX Runtime cannot load a model")
-                .at(format!("the {} copy", copy.name))
-                .found(first_line(&error)),
-        })?;
         let (width, height) = info.preprocess.size();
-        let network = Self {
-            session,
-            copy: copy.clone(),
-            values: 3 * width * height,
-            shape: [3, height, width],
-            classes: info.labels.len(),
-            batch: info.batch,
+        let shape = Shape { photo: [3, height, width], classes: info.labels.len(), batch: info.batch };
+        let loaded = match (settings.engine, form) {
+            #[cfg(feature = "tract")]
+            (Engine::Tract, Form::Plain(model)) => Loaded::Tract(Plan::load(model, copy, &shape)?),
+            #[cfg(not(feature = "tract"))]
+            (Engine::Tract, Form::Plain(_)) => {
+                return Err(Error::input("this program was built without tract")
+                    .expected("--engine onnxruntime")
+                    .fix("cargo build --release --features tract"));
+            }
+            _ => Loaded::OnnxRuntime(Runtime::load(form, copy, &shape, settings)?),
         };
-        network.check_sides()?;
-        if let (Some(place), Some(made)) = (&place, &made) {
-            cache::keep(place, made);
-        }
-        Ok(network)
+        Ok(Self { loaded, copy: copy.clone(), shape })
     }
 
     /// The copy that runs.
@@ -124,133 +149,50 @@ impl Network {
     /// # Errors
     /// `BundleInvalid` where the network cannot be run, or answers in another shape than it declares.
     pub fn logits(&mut self, tensors: &[f32], count: usize) -> Result<Vec<f32>> {
-        let Some(batch) = self.batch else {
+        let values: usize = self.shape.photo.iter().product();
+        let Some(batch) = self.batch() else {
             return self.run(tensors, count);
         };
-        let mut found = Vec::with_capacity(count * self.classes);
-        for piece in tensors.chunks(batch * self.values) {
+        let mut found = Vec::with_capacity(count * self.shape.classes);
+        for piece in tensors.chunks(batch * values) {
             let mut full = piece.to_vec();
-            full.resize(batch * self.values, 0.0); // a model of a fixed batch is filled up with zeros
+            full.resize(batch * values, 0.0); // a model of a fixed batch is filled up with zeros
             let rows = self.run(&full, batch)?;
-            found.extend_from_slice(&rows[..piece.len() / self.values * self.classes]);
+            found.extend_from_slice(&rows[..piece.len() / values * self.shape.classes]);
         }
         Ok(found)
     }
 
+    /// How many photos a call takes; nothing where it is any number.
+    fn batch(&self) -> Option<usize> {
+        match &self.loaded {
+            Loaded::OnnxRuntime(_) => self.shape.batch,
+            #[cfg(feature = "tract")]
+            Loaded::Tract(_) => Some(self.shape.batch.unwrap_or(1)), // a plan is of fixed shapes
+        }
+    }
+
     fn run(&mut self, tensors: &[f32], count: usize) -> Result<Vec<f32>> {
-        let place = format!("the {} copy", self.copy.name);
-        let failed =
-            |error: ort::Error| Error::invalid("ONNX Runtime cannot run a model").at(&place).found(first_line(&error));
-        let [channels, height, width] = self.shape;
-        let shape = [count, channels, height, width];
-        let outputs = if self.copy.input_dtype == Dtype::Float16 {
-            let halves: Vec<f16> = tensors.iter().map(|value| f16::from_f32(*value)).collect();
-            let tensor = Tensor::from_array((shape, halves)).map_err(failed)?;
-            self.session.run(ort::inputs![tensor])
-        } else {
-            let tensor = TensorRef::from_array_view((shape, tensors)).map_err(failed)?;
-            self.session.run(ort::inputs![tensor])
+        let (shape, logits) = match &mut self.loaded {
+            Loaded::OnnxRuntime(runtime) => runtime.run(tensors, count, &self.copy, &self.shape)?,
+            #[cfg(feature = "tract")]
+            Loaded::Tract(plan) => plan.run(tensors, count, &self.copy, &self.shape)?,
         };
-        let outputs = outputs.map_err(failed)?;
-        let (shape, logits) = if self.copy.output_dtype == Dtype::Float16 {
-            let (shape, halves) = outputs[0].try_extract_tensor::<f16>().map_err(failed)?;
-            (shape, halves.iter().map(|value| value.to_f32()).collect())
-        } else {
-            let (shape, logits) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-            (shape, logits.to_vec())
-        };
-        if shape[..] != [count as i64, self.classes as i64] {
+        if shape[..] != [count as i64, self.shape.classes as i64] {
             return Err(Error::invalid("a model answers in another shape than it declares")
-                .at(place)
-                .expected(format!("{count} × {}", self.classes))
-                .found(words(&shape[..])));
+                .at(format!("the {} copy", self.copy.name))
+                .expected(format!("{count} × {}", self.shape.classes))
+                .found(words(&shape)));
         }
         Ok(logits)
     }
-
-    /// Whether the model's input and output are what bundle.json says of the copy.
-    fn check_sides(&self) -> Result<()> {
-        let batch = self.batch.map_or(-1, |batch| batch as i64);
-        let [channels, height, width] = self.shape.map(|side| side as i64);
-        let input = (self.session.inputs(), "input", self.copy.input_dtype, vec![batch, channels, height, width]);
-        let output = (self.session.outputs(), "output", self.copy.output_dtype, vec![batch, self.classes as i64]);
-        for (sides, name, dtype, wanted) in [input, output] {
-            let element = match dtype {
-                Dtype::Float32 => TensorElementType::Float32,
-                Dtype::Float16 => TensorElementType::Float16,
-            };
-            let fits = match sides {
-                [side] => {
-                    let is_right = |ty: &TensorElementType, shape: &[i64]| *ty == element && shape == wanted;
-                    side.name() == name
-                        && matches!(side.dtype(), ValueType::Tensor { ty, shape, .. } if is_right(ty, &shape[..]))
-                }
-                _ => false,
-            };
-            if !fits {
-                let found: Vec<String> =
-                    sides.iter().map(|side| format!("'{}' {}", side.name(), side.dtype())).collect();
-                return Err(Error::invalid(format!("the {name} of a model is not what bundle.json says"))
-                    .at(&self.copy.file)
-                    .expected(format!("'{name}', {}, {}", dtype.name(), words(&wanted)))
-                    .found(found.join(", ")));
-            }
-        }
-        Ok(())
-    }
 }
 
-enum Trouble {
-    Own(Error),
-    Runtime(ort::Error),
-}
-
-impl From<ort::Error<SessionBuilder>> for Trouble {
-    fn from(error: ort::Error<SessionBuilder>) -> Self {
-        Self::Runtime(error.into())
-    }
-}
-
-impl From<ort::Error> for Trouble {
-    fn from(error: ort::Error) -> Self {
-        Self::Runtime(error)
-    }
-}
-
-fn open(model: &Model, made: Option<&Path>, settings: &Settings) -> std::result::Result<Session, Trouble> {
-    let environment = library::load(settings.library.as_deref()).map_err(Trouble::Own)?;
-    let mut builder = Session::builder(environment)?
-        .with_intra_threads(crate::threads(settings.threads))?
-        .with_inter_threads(1)?
-        // Threads that wait by spinning take the CPU from those that decode.
-        .with_intra_op_spinning(false)?;
-    if let Some(made) = made {
-        builder = builder.with_optimized_model_path(made)?;
-    }
-    let bytes = match model {
-        Model::Plain(model) => {
-            builder = builder.with_optimization_level(GraphOptimizationLevel::All)?;
-            model
-        }
-        Model::Kept(kept) => {
-            builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
-            for (name, value) in &kept.weights {
-                builder = builder.with_external_initializer(name, Arc::clone(value))?;
-            }
-            &kept.model
-        }
-    };
-    Ok(builder.commit_from_memory(bytes)?)
-}
-
-fn words(shape: &[i64]) -> String {
+/// A shape as people read it.
+pub(crate) fn words(shape: &[i64]) -> String {
     let sides: Vec<String> =
         shape.iter().map(|side| if *side < 0 { "batch".to_owned() } else { side.to_string() }).collect();
     sides.join(" × ")
-}
-
-fn first_line(error: &ort::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().chars().take(300).collect()
 }
 
 /// ONNX Runtime's version, by the library that is used.

@@ -14,8 +14,9 @@ from samesight.errors import InputError, MissingExtra
 if TYPE_CHECKING:
     from samesight.bundle import Bundle
     from samesight.runner import ModelRunner, Runner, Settings
+    from samesight.verify.verification import OwnStages
 
-__all__ = ["ELSEWHERE", "PACKAGES", "RUNNERS", "installed", "open_model", "open_runners"]
+__all__ = ["ELSEWHERE", "PACKAGES", "RUNNERS", "installed", "open_model", "open_runners", "own_stages"]
 
 
 def _onnxruntime(model: bytes, copy: str, settings: Settings) -> ModelRunner:
@@ -63,10 +64,13 @@ def _web(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
     return list(open_browser_runners(bundle, copies))
 
 
-def _rust(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
-    from samesight.rust import open_rust_runners
+def _rust(engine: str) -> Callable[[Bundle, Sequence[str]], list[Runner]]:
+    def open_rust(bundle: Bundle, copies: Sequence[str]) -> list[Runner]:
+        from samesight.rust import open_rust_runners
 
-    return list(open_rust_runners(bundle, copies))
+        return list(open_rust_runners(bundle, copies, engine))
+
+    return open_rust
 
 
 RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
@@ -75,10 +79,11 @@ RUNNERS: dict[str, Callable[[bytes, str, Settings], ModelRunner]] = {
     "openvino-bf16": _openvino_bf16,
 }
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-bf16": "openvino"}
+IN_RUST = {"rust": "onnxruntime", "rust-tract": "tract"}  # the engine within samesight-rs
 ELSEWHERE: dict[str, Callable[..., list[Runner]]] = {
     "server": _server,
     "web": _web,
-    "rust": _rust,
+    **{name: _rust(engine) for name, engine in IN_RUST.items()},
     "secure": _secure("aby3"),
     "secure-cheetah": _secure("cheetah"),
 }
@@ -131,6 +136,22 @@ def open_runners(
             check_sides(bundle, copy, runner.signature)
             runners.append(runner)
     return runners
+
+
+def own_stages(
+    bundle: Bundle, names: Sequence[str], copies: Sequence[str], samples: int | None
+) -> tuple[OwnStages, ...]:
+    """What those of `names` that decode, resize and normalise by code of their own say of every stage.
+
+    Raises InputError where one cannot be asked.
+    """
+    found = []
+    for name in dict.fromkeys(names):
+        if name in IN_RUST:
+            from samesight.rust import stages_in_rust
+
+            found.append(stages_in_rust(bundle, copies, samples, IN_RUST[name]))
+    return tuple(found)
 
 
 def _check_name(name: str, known: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,8 +18,16 @@ from numpy.typing import NDArray
 from samesight.bundle import Bundle
 from samesight.errors import BundleInvalid, InputError
 from samesight.ortlibrary import find_libraries
+from samesight.verify.verification import OwnStages
 
-__all__ = ["RustRunner", "find_program", "onnxruntime_library", "open_rust_runners", "prove_in_rust"]
+__all__ = [
+    "RustRunner",
+    "find_program",
+    "onnxruntime_library",
+    "open_rust_runners",
+    "prove_in_rust",
+    "stages_in_rust",
+]
 
 PROGRAM = "samesight-rs"
 CHECKOUT = Path(__file__).resolve().parents[2] / "rust" / "target" / "release"  # where `make rust` leaves it
@@ -28,14 +37,13 @@ LIBRARY = "ORT_DYLIB_PATH"  # read by the program
 class RustRunner:
     """One copy of a bundle in a process of its own, which is ended with this object. For one thread only."""
 
-    name = "rust"
-
-    def __init__(self, program: str, bundle: Bundle, copy: str) -> None:
+    def __init__(self, program: str, bundle: Bundle, copy: str, engine: str = "onnxruntime") -> None:
         """Start the program. Raises InputError where it cannot be started."""
+        self.name = _runner(engine)
         self.copy = copy
         self._classes = len(bundle.labels)
         self._trouble = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the program has ended
-        command = [program, "logits", str(bundle.folder), "--copy", copy]
+        command = [program, "logits", str(bundle.folder), "--copy", copy, "--engine", engine]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -72,23 +80,38 @@ class RustRunner:
         return row
 
 
-def open_rust_runners(bundle: Bundle, copies: Sequence[str]) -> list[RustRunner]:
+def _runner(engine: str) -> str:
+    """The name of the program with that engine, as its own proof has it."""
+    return "rust" if engine == "onnxruntime" else f"rust-{engine}"
+
+
+def open_rust_runners(bundle: Bundle, copies: Sequence[str], engine: str = "onnxruntime") -> list[RustRunner]:
     """A runner for each of `copies`. Raises InputError where the program is not found, or lacks a copy."""
     program = _program()
-    return [RustRunner(program, bundle, bundle.copy(copy).name) for copy in copies]
+    return [RustRunner(program, bundle, bundle.copy(copy).name, engine) for copy in copies]
 
 
-def prove_in_rust(folder: Path) -> str:
+def prove_in_rust(folder: Path, *options: str) -> str:
     """What `samesight-rs verify --json` prints of the bundle in `folder`: an object, its `ok` true or false.
 
     Here decoding, resizing and normalising are Rust's, too. Raises InputError where it could not be checked.
     """
-    command = [_program(), "verify", str(folder), "--json"]
+    command = [_program(), "verify", str(folder), "--json", *options]
     environment = os.environ | onnxruntime_library()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode not in (0, 1):
         raise InputError(f"{PROGRAM} cannot check a bundle", where=folder, found=done.stderr.strip())
     return done.stdout
+
+
+def stages_in_rust(
+    bundle: Bundle, copies: Sequence[str], samples: int | None, engine: str = "onnxruntime"
+) -> OwnStages:
+    """What the program says of every stage of `copies`, from the photo's bytes on. Raises InputError."""
+    words = [word for copy in copies for word in ("--copy", copy)]
+    words += [] if samples is None else ["--samples", str(samples)]
+    found = json.loads(prove_in_rust(bundle.folder, *words, "--engine", engine))
+    return OwnStages(_runner(engine), tuple(found["stages"]), found["first_difference"])
 
 
 def _program() -> str:

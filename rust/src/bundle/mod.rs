@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::errors::{Error, Kind, Result};
 use crate::json;
+use crate::memory::Bytes;
 pub use format::{Copy, Dtype, GoldenInfo, Info};
 pub(crate) use onnxparts::{check_whole, next_field as field_of};
 
@@ -63,7 +64,7 @@ impl Bundle {
         trust: Option<&Path>,
         wanted: &dyn Fn(&Info) -> Option<String>,
         beside: &(dyn Fn(&Info) + Sync),
-    ) -> Result<(Self, Option<Vec<u8>>)> {
+    ) -> Result<(Self, Option<Bytes>)> {
         let root = root(folder)?;
         let data = document(&root)?;
         if let Some(trust) = trust {
@@ -128,10 +129,7 @@ impl Bundle {
     /// # Errors
     /// `InputError` where none such is listed, `BundleFiles` or `BundleChanged` where it is not as listed.
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        let listed = self.files.iter().find(|file| file.path == path);
-        let listed = listed.ok_or_else(|| {
-            Error::input("the bundle lists no such file").at(self.folder.display()).found(json::quoted(path))
-        })?;
+        let listed = self.listed(path)?;
         let path = self.folder.join(&listed.path);
         status(&self.folder, &listed.path)?;
         let mut data = Vec::with_capacity(listed.size_bytes + 1);
@@ -141,8 +139,31 @@ impl Bundle {
         Ok(data)
     }
 
+    /// The same of a model, in memory of its own.
+    pub(crate) fn read_model(&self, path: &str) -> Result<Bytes> {
+        let listed = self.listed(path)?;
+        let path = self.folder.join(&listed.path);
+        status(&self.folder, &listed.path)?;
+        let mut file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let mut digest = Sha256::new();
+        let data = Bytes::of(&mut file, listed.size_bytes, |piece| digest.update(piece)).map_err(|error| {
+            let is_shorter = error.kind() == io::ErrorKind::UnexpectedEof;
+            let shorter = || changed("size", &path, &format!("{} bytes", listed.size_bytes), "fewer");
+            if is_shorter { shorter() } else { unreadable(&path, &error) }
+        })?;
+        let more = file.read(&mut [0]).map_err(|error| unreadable(&path, &error))?;
+        listed.check(&path, data.len() + more, &hexadecimal(&digest.finalize()))?;
+        Ok(data)
+    }
+
+    fn listed(&self, path: &str) -> Result<&format::File> {
+        self.files.iter().find(|file| file.path == path).ok_or_else(|| {
+            Error::input("the bundle lists no such file").at(self.folder.display()).found(json::quoted(path))
+        })
+    }
+
     /// Check the SHA-256 of every file, over the cores; the bytes of the file at `wanted`.
-    fn check_hashes(&self, wanted: Option<&str>) -> Result<Option<Vec<u8>>> {
+    fn check_hashes(&self, wanted: Option<&str>) -> Result<Option<Bytes>> {
         let mut order: Vec<usize> = (0..self.files.len()).collect();
         order.sort_by_key(|place| std::cmp::Reverse(self.files[*place].size_bytes)); // the longest first
         let next = AtomicUsize::new(0);
@@ -152,7 +173,7 @@ impl Bundle {
             while let Some(place) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let file = &self.files[*place];
                 let result = if wanted == Some(file.path.as_str()) {
-                    self.read(&file.path).map(|data| *lock(&kept) = Some(data))
+                    self.read_model(&file.path).map(|data| *lock(&kept) = Some(data))
                 } else {
                     self.hash(file)
                 };

@@ -13,8 +13,8 @@ use samesight::{Bundle, Classifier, Error, Kind, Network, Options, Result, Setti
 use super::{Words, print, stdout};
 
 pub const HELP: &str =
-    "usage: samesight-rs bench BUNDLE [PHOTO...] [--copy NAME]... [--rounds N] [--json] [--threads N]
-                          [--onnxruntime FILE]
+    "usage: samesight-rs bench BUNDLE [PHOTO...] [--copy NAME]... [--rounds N] [--json] [--engine NAME]
+                          [--threads N] [--onnxruntime FILE]
 
 How long a photo takes here, step by step and alone, and how many a second many take over all cores. Photos are those
 given, else the bundle's golden samples. Medians over the rounds; each photo is taken once a round.
@@ -22,6 +22,7 @@ given, else the bundle's golden samples. Medians over the rounds; each photo is 
   --copy NAME         only this copy (may be repeated; default: all)
   --rounds N          how often (default: 3)
   --json              print one object
+  --engine NAME       what computes: onnxruntime (default), or tract, where the program was built with it (fp32 copies)
   --threads N         CPU threads (default: those there are, to 8)
   --onnxruntime FILE  ONNX Runtime's shared library (default: ORT_DYLIB_PATH, else that of an installed wheel)";
 
@@ -36,7 +37,8 @@ struct Steps {
 
 /// Measure; the exit code.
 pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
-    let words = Words::read(words, &["--json"], &["--copy", "--rounds", "--threads", "--onnxruntime"], HELP)?;
+    let words =
+        Words::read(words, &["--json"], &["--copy", "--rounds", "--engine", "--threads", "--onnxruntime"], HELP)?;
     let (folder, photos) = words.bundle()?;
     let rounds = words.number("--rounds")?.unwrap_or(3);
     let opening = words.opening()?;
@@ -52,7 +54,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         let (load, steps) = alone(&bundle, name, &photos, rounds, &opening)?;
         let second = together(&folder, name, &photos, rounds, &opening)?;
         rows.push(object([
-            ("runner", "rust".into()),
+            ("runner", opening.engine.runner().into()),
             ("copy", name.as_str().into()),
             ("load_ms", load.into()),
             ("read_ms", median(steps.read).into()),
@@ -97,7 +99,8 @@ fn golden_photos(bundle: &Bundle) -> Vec<PathBuf> {
 /// How long a copy takes to load, and each step of each photo, one after another on all threads.
 fn alone(bundle: &Bundle, name: &str, photos: &[PathBuf], rounds: usize, opening: &Options) -> Result<(f64, Steps)> {
     let copy = bundle.copy(name)?;
-    let settings = Settings { threads: opening.threads, library: opening.library.clone(), cache: None };
+    let (engine, threads) = (opening.engine, opening.threads);
+    let settings = Settings { engine, threads, library: opening.library.clone(), cache: None };
     let start = Instant::now();
     let mut network = Network::load(&bundle.read(&copy.file)?, copy, &bundle.info, &settings)?;
     let load = 1000.0 * start.elapsed().as_secs_f64();

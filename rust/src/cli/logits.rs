@@ -7,19 +7,20 @@ use samesight::{Bundle, Error, Kind, Network, Result, Settings};
 
 use super::Words;
 
-pub const HELP: &str = "usage: samesight-rs logits BUNDLE [--copy NAME] [--threads N] [--trust KEY.pub] [--onnxruntime FILE]
+pub const HELP: &str = "usage: samesight-rs logits BUNDLE [--copy NAME] [--engine NAME] [--threads N] [--trust KEY.pub] [--onnxruntime FILE]
 
 Tensors on stdin to logits on stdout, one photo at a time: float32, little-endian, without any header. A tensor is
 channel by channel, row by row, as the bundle's preprocessing gives it; a row of logits has one a label. Ends with stdin.
 
   --copy NAME         which copy answers (default: fp32)
+  --engine NAME       what computes: onnxruntime (default), or tract, where the program was built with it (fp32 copies)
   --threads N         CPU threads (default: those there are, to 8)
   --trust KEY.pub     refuse a bundle not signed by this key
   --onnxruntime FILE  ONNX Runtime's shared library (default: ORT_DYLIB_PATH, else that of an installed wheel)";
 
 /// Answer until stdin ends; the exit code.
 pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
-    let words = Words::read(words, &[], &["--copy", "--threads", "--trust", "--onnxruntime"], HELP)?;
+    let words = Words::read(words, &[], &["--copy", "--engine", "--threads", "--trust", "--onnxruntime"], HELP)?;
     let (folder, _) = words.bundle()?;
     let opening = words.opening()?;
     let bundle = match &opening.trust {
@@ -27,7 +28,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         None => Bundle::open(folder)?,
     };
     let copy = bundle.copy(opening.copy.as_deref().unwrap_or("fp32"))?;
-    let settings = Settings { threads: opening.threads, library: opening.library, cache: None };
+    let settings = Settings { engine: opening.engine, threads: opening.threads, library: opening.library, cache: None };
     let mut network = Network::load(&bundle.read(&copy.file)?, copy, &bundle.info, &settings)?;
     let (width, height) = bundle.info.preprocess.size();
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use samesight::{Error, Kind, Options, Result};
+use samesight::{Engine, Error, Kind, Options, Result};
 
 /// The words of a command line after the command's name.
 pub struct Words {
@@ -96,6 +96,7 @@ impl Words {
     pub fn opening(&self) -> Result<Options> {
         Ok(Options {
             copy: self.text("--copy"),
+            engine: self.text("--engine").map_or(Ok(Engine::default()), |name| Engine::named(&name))?,
             threads: self.number("--threads")?,
             trust: self.path("--trust"),
             library: self.path("--onnxruntime"),

@@ -11,8 +11,8 @@ use samesight::{Classifier, Error, Kind, Options, Prediction, Result};
 use super::{Words, print, stdout, usage};
 
 pub const HELP: &str =
-    "usage: samesight-rs predict BUNDLE IMAGE... [--json | --csv] [--top K] [--copy NAME] [--threads N]
-                            [--cache] [--trust KEY.pub] [--onnxruntime FILE]
+    "usage: samesight-rs predict BUNDLE IMAGE... [--json | --csv] [--top K] [--copy NAME] [--engine NAME]
+                            [--threads N] [--cache] [--trust KEY.pub] [--onnxruntime FILE]
 
 Classify photos. IMAGE is a photo or a folder, which stands for all its photos, sorted, those in its folders too.
 A photo that cannot be read is reported and does not stop the others.
@@ -21,6 +21,7 @@ A photo that cannot be read is reported and does not stop the others.
   --csv               a row a photo: path,label,index,confidence,error
   --top K             labels a photo (default: 5)
   --copy NAME         which copy answers (default: fp32)
+  --engine NAME       what computes: onnxruntime (default), or tract, where the program was built with it (fp32 copies)
   --threads N         CPU threads (default: those there are, to 8)
   --cache             keep the optimised graph in the user's cache, so that the next run starts sooner
   --trust KEY.pub     refuse a bundle not signed by this key
@@ -40,7 +41,7 @@ enum Form {
 
 /// Classify the photos; the exit code.
 pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
-    let valued = ["--top", "--copy", "--threads", "--trust", "--onnxruntime"];
+    let valued = ["--top", "--copy", "--engine", "--threads", "--trust", "--onnxruntime"];
     let words = Words::read(words, &["--json", "--csv", "--cache"], &valued, HELP)?;
     let (folder, images) = words.bundle()?;
     let form = match (words.has("--json"), words.has("--csv")) {

@@ -1,7 +1,13 @@
 //! The accurate integer inverse transform of libjpeg ("islow", jidctint.c).
 //!
-//! Written over arrays of eight, which compilers turn into vector instructions. Sums wrap, as they can only
-//! overflow where the data is damaged.
+//! Written over arrays of eight, which compilers turn into vector instructions.
+//!
+//! libjpeg-turbo's vector code holds what goes into each pass in 16 bits, and its C code wraps samples beyond four
+//! times their range, so that damaged data becomes other pixels on other machines. No encoder's data goes so far: it
+//! is refused here, and sums may wrap.
+
+use super::damaged;
+use crate::errors::Result;
 
 type Eight = [i32; 8];
 
@@ -25,26 +31,61 @@ const F3072: i32 = fixed(3.072_711_026);
 
 /// The samples of a block from its coefficients, multiplied by their quantisation, in natural order: eight rows
 /// of eight, the first at `out[0]`, the next `stride` on. `is_flat`: all but the first coefficient are 0.
-pub fn inverse(block: &[i32; 64], is_flat: bool, out: &mut [u8], stride: usize) {
+///
+/// # Errors
+/// `PhotoError` where coefficients are larger than those of any picture.
+pub fn inverse(block: &[i32; 64], is_flat: bool, out: &mut [u8], stride: usize) -> Result<()> {
     if is_flat {
         // What the two passes come to where there is nothing but the mean.
-        let value = sample(block[0].wrapping_mul(4).wrapping_add(16) >> 5);
+        let value = block[0].wrapping_mul(4).wrapping_add(16) >> 5;
+        check(bits_of(block[0]), bits_of(value))?;
         for row in out.chunks_mut(stride).take(8) {
-            row[..8].fill(value);
+            row[..8].fill(sample(value));
         }
-        return;
+        return Ok(());
     }
     let mut rows = [[0; 8]; 8];
     for (row, values) in rows.iter_mut().zip(block.as_chunks::<8>().0) {
         *row = *values;
     }
     let columns = transposed(&pass::<11>(&rows));
+    let given = bits_of_all(&rows) | bits_of_all(&columns);
     let rows = transposed(&pass::<18>(&columns));
+    check(given, bits_of_all(&rows))?;
     for (row, values) in out.chunks_mut(stride).zip(&rows) {
         for (byte, value) in row[..8].iter_mut().zip(values) {
             *byte = sample(*value);
         }
     }
+    Ok(())
+}
+
+/// The bits that `value` needs beside its sign.
+#[inline(always)]
+fn bits_of(value: i32) -> i32 {
+    value ^ (value >> 31)
+}
+
+#[inline(always)]
+fn bits_of_all(rows: &[Eight; 8]) -> i32 {
+    let mut all = [0; 8];
+    for row in rows {
+        for (bits, value) in all.iter_mut().zip(row) {
+            *bits |= bits_of(*value);
+        }
+    }
+    all.into_iter().fold(0, |one, other| one | other)
+}
+
+/// Whether what goes into the passes, and comes out, is of a picture: two of the first may be added within 16 bits.
+#[inline(always)]
+fn check(given: i32, samples: i32) -> Result<()> {
+    const GIVEN_BITS: u32 = 14;
+    const SAMPLE_BITS: u32 = 9;
+    if given >> GIVEN_BITS != 0 || samples >> SAMPLE_BITS != 0 {
+        return Err(damaged("coefficients beyond those of any picture"));
+    }
+    Ok(())
 }
 
 fn sample(value: i32) -> u8 {

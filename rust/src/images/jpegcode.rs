@@ -321,7 +321,7 @@ impl<'a> Reader<'a> {
                         };
                         let (block, is_flat) = baseline_block(state, index, dc, ac, scale)?;
                         let stride = one.stride * 8;
-                        inverse(&block, is_flat, &mut one.samples[8 * (y * stride + x)..], stride);
+                        inverse(&block, is_flat, &mut one.samples[8 * (y * stride + x)..], stride)?;
                     }
                 }
             }
@@ -349,7 +349,7 @@ impl<'a> Reader<'a> {
                 let (x, y) = (place % one.stride, place / one.stride);
                 let block = std::array::from_fn(|at| i32::from(coefficients[at]) * i32::from(scale[at]));
                 let is_flat = coefficients[1..].iter().all(|value| *value == 0);
-                inverse(&block, is_flat, &mut one.samples[8 * (y * stride + x)..], stride);
+                inverse(&block, is_flat, &mut one.samples[8 * (y * stride + x)..], stride)?;
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::bundle::{Bundle, Copy};
 use crate::errors::{Error, Result};
 use crate::json;
-use crate::network::{Network, Settings};
+use crate::network::{Engine, Network, Settings};
 use golden::{Golden, REFERENCE, likeliest, margin, scale};
 use stages::{Comparison, Fault, LABELS, NETWORK, RECORD, STAGES, judge};
 pub use tolerances::{TOLERANCES, Tolerance};
@@ -40,6 +40,7 @@ type Faults = BTreeMap<String, Option<Fault>>;
 
 /// One copy's logits over the golden samples that the network could be judged on.
 struct RunnerResult {
+    runner: &'static str,
     copy: String,
     precision: String,
     tolerance: &'static Tolerance,
@@ -78,7 +79,8 @@ pub struct Verification {
     faults: [Faults; 6],
     runners: Vec<RunnerResult>,
     seconds: f64,
-    onnxruntime: Option<String>,
+    /// The engine's name and version.
+    engine: (&'static str, Option<String>),
 }
 
 /// Every stage of every golden sample, by every copy.
@@ -98,7 +100,8 @@ pub fn verify(bundle: &Bundle, options: &Options) -> Result<Verification> {
     let all = || bundle.info.copies.iter().map(|copy| copy.name.clone()).collect();
     let names: Vec<String> = if options.copies.is_empty() { all() } else { options.copies.clone() };
     let copies = names.iter().map(|name| bundle.copy(name)).collect::<Result<Vec<_>>>()?;
-    let mut results = copies.iter().map(|copy| blank(copy)).collect::<Result<Vec<_>>>()?;
+    let engine = options.settings.engine;
+    let mut results = copies.iter().map(|copy| blank(copy, engine)).collect::<Result<Vec<_>>>()?;
     let open = |copy: &&Copy| Network::load(&bundle.read(&copy.file)?, copy, &bundle.info, &options.settings);
     let mut networks = copies.iter().map(open).collect::<Result<Vec<_>>>()?;
     let mut faults: [Faults; 6] = Default::default();
@@ -142,16 +145,25 @@ pub fn verify(bundle: &Bundle, options: &Options) -> Result<Verification> {
         faults,
         runners: results,
         seconds: start.elapsed().as_secs_f64(),
-        onnxruntime: crate::network::runtime_version(options.settings.library.as_deref()),
+        engine: match engine {
+            Engine::OnnxRuntime => {
+                ("onnxruntime", crate::network::runtime_version(options.settings.library.as_deref()))
+            }
+            #[cfg(feature = "tract")]
+            Engine::Tract => ("tract", Some(crate::tract::VERSION.to_owned())),
+            #[cfg(not(feature = "tract"))]
+            Engine::Tract => ("tract", None),
+        },
     })
 }
 
-fn blank(copy: &Copy) -> Result<RunnerResult> {
+fn blank(copy: &Copy, engine: Engine) -> Result<RunnerResult> {
     let figure = |key| copy.recorded.get(key).copied().flatten();
     Ok(RunnerResult {
+        runner: engine.runner(),
         copy: copy.name.clone(),
         precision: copy.precision.clone(),
-        tolerance: tolerance_for(copy)?,
+        tolerance: tolerance_for(copy, engine)?,
         reference: if by_own_record(copy) { copy.name.clone() } else { REFERENCE.to_owned() },
         recorded: (figure("test_accuracy"), figure("test_photos")),
         samples: 0,
@@ -162,8 +174,8 @@ fn blank(copy: &Copy) -> Result<RunnerResult> {
     })
 }
 
-fn tolerance_for(copy: &Copy) -> Result<&'static Tolerance> {
-    Tolerance::named(&copy.precision)
+fn tolerance_for(copy: &Copy, engine: Engine) -> Result<&'static Tolerance> {
+    Tolerance::of(engine.runner(), &copy.precision)
         .ok_or_else(|| Error::input(format!("there is no tolerance for {} copies", copy.precision)))
 }
 
@@ -183,7 +195,8 @@ fn add(faults: &mut Faults, sample: &str, what: String) {
 /// Whether the golden samples agree with themselves and with bundle.json, before anything is run.
 fn judge_record(bundle: &Bundle, golden: &Golden, faults: &mut [Faults; 6]) -> Result<()> {
     let by_pytorch = bundle.info.copies.iter().filter(|copy| !by_own_record(copy));
-    let tolerances = by_pytorch.map(tolerance_for).collect::<Result<Vec<_>>>()?;
+    let usual = |copy| tolerance_for(copy, Engine::OnnxRuntime);
+    let tolerances = by_pytorch.map(usual).collect::<Result<Vec<_>>>()?;
     let mut clear = 0;
     for (sample, logits) in golden.samples.iter().zip(&golden.logits[REFERENCE]) {
         let found = margin(logits);
@@ -232,7 +245,7 @@ fn judge_own_record(copy: &Copy, golden: &Golden, faults: &mut Faults) -> Result
             add(faults, &sample.id, words);
         }
     }
-    let tolerance = tolerance_for(copy)?;
+    let tolerance = tolerance_for(copy, Engine::OnnxRuntime)?;
     if !own.iter().any(|row| margin(row) > MARGIN_FACTOR * tolerance.absolute(scale(row))) {
         add(faults, first, format!("no golden sample has a margin in {file} that proves anything"));
     }
@@ -275,7 +288,7 @@ fn reference<'a>(golden: &'a Golden, result: &RunnerResult) -> &'a [Vec<f32>] {
 /// What is wrong with one copy's logits for one sample.
 fn judge_logits(golden: &Golden, index: usize, result: &RunnerResult, logits: &[f32]) -> Option<Fault> {
     let reference = &reference(golden, result)[index];
-    let who = format!("rust with the {} copy", result.copy);
+    let who = format!("{} with the {} copy", result.runner, result.copy);
     let is_pytorch = result.reference == REFERENCE;
     let allowed = result.tolerance.absolute(scale(reference));
     let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();

@@ -5,7 +5,6 @@ use super::words::general;
 use super::{RunnerResult, Verification};
 use crate::json::{Value, object};
 
-const RUNNER: &str = "rust";
 const SHOWN: usize = 5;
 
 impl Verification {
@@ -27,7 +26,7 @@ impl Verification {
                 "versions",
                 object([
                     ("samesight-rs", env!("CARGO_PKG_VERSION").into()),
-                    ("onnxruntime", self.onnxruntime.clone().into()),
+                    (self.engine.0, self.engine.1.clone().into()),
                 ]),
             ),
             (
@@ -67,7 +66,7 @@ impl Verification {
         let Some(fault) = self.first_fault() else { return Value::Null };
         let mut pairs = fault.to_json();
         let runner = fault.runner.map(|number| &self.runners[number]);
-        pairs.push(("runner".to_owned(), runner.map(|_| RUNNER).into()));
+        pairs.push(("runner".to_owned(), runner.map(|one| one.runner).into()));
         pairs.push(("copy".to_owned(), runner.map(|one| one.copy.as_str()).into()));
         pairs.push(("layer".to_owned(), Value::Null));
         Value::Object(pairs)
@@ -119,7 +118,10 @@ impl Verification {
         let Some(first) = self.first_fault() else {
             return vec!["not everything could be judged".to_owned()];
         };
-        let runner = first.runner.map(|number| format!(" (rust, {} copy)", self.runners[number].copy));
+        let runner = first.runner.map(|number| {
+            let one = &self.runners[number];
+            format!(" ({}, {} copy)", one.runner, one.copy)
+        });
         let mut lines = vec![format!(
             "differs from the {} stage on: {}{}",
             STAGES[first.stage],
@@ -135,7 +137,7 @@ impl Verification {
             }
         }
         for runner in self.runners.iter().filter(|one| one.different > 0) {
-            lines.extend(runner.notes.iter().map(|note| format!("  rust, {} copy: {note}", runner.copy)));
+            lines.extend(runner.notes.iter().map(|note| format!("  {}, {} copy: {note}", runner.runner, runner.copy)));
         }
         lines
     }
@@ -148,7 +150,7 @@ fn row(result: &RunnerResult) -> Value {
     let (accuracy, photos) = result.recorded;
     object([
         ("ok", result.is_ok().into()),
-        ("runner", RUNNER.into()),
+        ("runner", result.runner.into()),
         ("copy", result.copy.as_str().into()),
         ("precision", result.precision.as_str().into()),
         (
@@ -195,7 +197,7 @@ fn runner_row(result: &RunnerResult) -> Vec<String> {
     let (accuracy, photos) = result.recorded;
     let beside = photos.map_or(String::new(), |count| format!(" of {count}"));
     vec![
-        RUNNER.to_owned(),
+        result.runner.to_owned(),
         result.copy.clone(),
         result.samples.to_string(),
         number(figures.map(|one| one.most)),

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError
 from samesight.numberoptions import whole
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from samesight.bundle import open_bundle
     from samesight.files import write_json
     from samesight.progress import say
-    from samesight.runners import open_runners
+    from samesight.runners import open_runners, own_stages
     from samesight.verify import verify
     from samesight.verify.golden import read_golden
     from samesight.verify.layers import explain_by_layers
@@ -102,9 +103,11 @@ def run(args: argparse.Namespace) -> int:
     if args.samples is not None:
         golden = golden.first(args.samples)
     server = _server_options(args, names)
-    runners = open_runners(bundle, names, list(dict.fromkeys(copies)), server=server)
+    copies = list(dict.fromkeys(copies))
+    runners = open_runners(bundle, names, copies, server=server)
     photos = None if args.photos is None else chosen_photos(args, bundle.labels)
     found = verify(bundle, golden, runners, photos=photos, explain=explain_by_layers(bundle, against))
+    found = replace(found, own_stages=own_stages(bundle, names, copies, args.samples))
     if args.out is not None:
         write_json(args.out, found.to_json())
     if args.json:
@@ -156,18 +159,25 @@ def _lines(found: Verification) -> Iterator[str]:
         more = len(found.labels_without_sample) - SHOWN
         yield f"labels without a golden sample: {names}{f' and {more} more' if more > 0 else ''}"
     yield ""
-    rows = [("stage", "samples", "different", "largest difference")]
-    for stage in found.stages:
-        largest = NOT_KNOWN
-        if stage.stage in ("decode", "resize", "normalise", "network"):
-            largest = _number(stage.max_abs_difference) if stage.samples else "not judged"
-        rows.append((stage.stage, str(stage.samples), str(stage.different), largest))
-    yield from _columns(rows)
+    yield from _columns(_stage_rows("stage", [stage.to_json() for stage in found.stages]))
     yield ""
+    for own in found.own_stages:
+        yield from _columns(_stage_rows(f"in {own.runner}", own.stages))
+        yield ""
     head = ("runner", "copy", "samples", "max |diff|", "allowed", "mean |diff|", "labels", "accuracy")
     yield from _columns([head, *map(_runner_row, found.runners)])
     yield ""
     yield from _verdict(found)
+
+
+def _stage_rows(head: str, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(head, "samples", "different", "largest difference")]
+    for stage in stages:
+        largest = NOT_KNOWN
+        if stage["stage"] in ("decode", "resize", "normalise", "network"):
+            largest = _number(stage["max_abs_difference"]) if stage["samples"] else "not judged"
+        rows.append((stage["stage"], str(stage["samples"]), str(stage["different"]), largest))
+    return rows
 
 
 def _runner_row(runner: RunnerResult) -> tuple[str, ...]:
@@ -209,13 +219,20 @@ def _verdict(found: Verification) -> Iterator[str]:
         return
     where = first["sample"] or "the photos"
     on = f"sample {where}" if where.isdigit() else where
-    whose = "" if first["runner"] is None else f" ({first['runner']}, {first['copy']} copy)"
+    copy = "" if first["copy"] is None else f", {first['copy']} copy"
+    whose = "" if first["runner"] is None else f" ({first['runner']}{copy})"
     yield f"differs from the {first['stage']} stage on: {on}{whose}"
     for stage in found.stages:
         if stage.first is not None:
             several = f"{stage.different} of {stage.samples} samples, first {stage.first.sample}"
             yield f"  {stage.stage}, {several}:"
             yield f"    {stage.first.what}"
+    for own in found.own_stages:
+        for row in own.stages:
+            if row["first"] is not None and row["stage"] != "network":  # which the runners' own rows tell
+                several = f"{row['different']} of {row['samples']} samples, first {row['first']['sample']}"
+                yield f"  {own.runner}, {row['stage']}, {several}:"
+                yield f"    {row['first']['what']}"
     for runner in found.runners:
         for words in (*runner.photos.problems, *(runner.notes if runner.different else ())):
             yield f"  {runner.runner}, {runner.copy} copy: {words}"

@@ -89,6 +89,14 @@ TOLERANCES: dict[str, Tolerance] = _table(
         rel=0.15,
     ),
     Tolerance(
+        "rust-tract fp32",
+        "float32 in another engine, with sums in its own order: 3.4e-5 at most was measured (MobileNetV2; "
+        "the pruned ResNet, ResNet-20, SqueezeNet 1.1, RegNet_X_400MF, EfficientNet-B0, 8 to 24 golden "
+        "samples each), 2.1e-6 of logits above 20",
+        abs=1e-4,
+        rel=5e-6,
+    ),
+    Tolerance(
         "secure fp32",
         "fixed point under ABY3, with up to 22 fraction bits by the network's values: 2.0e-4 at most was "
         "measured on 8 golden samples of ResNet-20, 5.2e-4 on 7 photos by SqueezeNet 1.1",

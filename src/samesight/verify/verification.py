@@ -15,7 +15,7 @@ from samesight.verify.photos import PhotoCheck
 from samesight.verify.stages import Fault
 from samesight.verify.tolerances import Tolerance
 
-__all__ = ["STAGES", "RunnerResult", "StageResult", "Verification"]
+__all__ = ["STAGES", "OwnStages", "RunnerResult", "StageResult", "Verification"]
 
 STAGES = ("record", "decode", "resize", "normalise", "network", "labels")
 
@@ -73,6 +73,19 @@ class RunnerResult:
 
 
 @dataclass(frozen=True)
+class OwnStages:
+    """What a runtime that decodes, resizes and normalises by code of its own says of its stages."""
+
+    runner: str
+    stages: tuple[Mapping[str, Any], ...]  # rows of verify's JSON
+    first_difference: Mapping[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of verify's JSON."""
+        return {"runner": self.runner, "stages": [dict(row) for row in self.stages]}
+
+
+@dataclass(frozen=True)
 class Verification:
     """All that was found of one bundle."""
 
@@ -84,6 +97,7 @@ class Verification:
     runners: tuple[RunnerResult, ...]
     labels_without_sample: tuple[str, ...]
     seconds: float
+    own_stages: tuple[OwnStages, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -104,6 +118,9 @@ class Verification:
             if not runner.photos.ok:
                 what = "; ".join(runner.photos.problems)
                 return _of_runner(runner, {"stage": "photos", "sample": None, "what": what})
+        for own in self.own_stages:
+            if own.first_difference is not None:
+                return {**own.first_difference, "runner": own.runner}
         return None
 
     def to_json(self) -> dict[str, Any]:
@@ -116,6 +133,7 @@ class Verification:
             "samples": self.samples,
             "labels_without_sample": list(self.labels_without_sample),
             "stages": [stage.to_json() for stage in self.stages],
+            **({"own_stages": [own.to_json() for own in self.own_stages]} if self.own_stages else {}),
             "runners": [runner.to_json() for runner in self.runners],
             "first_difference": self.first_difference,
             "seconds": round(self.seconds, 3),
