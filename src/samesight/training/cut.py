@@ -115,7 +115,7 @@ def _chained(network: nn.Module, place: str) -> nn.Module:
     return rest
 
 
-class _Around(fx.Tracer):
+class _Around(fx.Tracer):  # type: ignore[misc]
     """Looks into the modules that lie around `place` alone: all others keep their modes and their secrets."""
 
     def __init__(self, place: str) -> None:
