@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_photos import packed, write_photo
 
 from samesight.data.photos import PhotoOptions, open_photos
+from samesight.data.prepare import prepare
 from samesight.data.tables import read_table
 from samesight.errors import PhotosError
 
@@ -205,6 +206,9 @@ def test_a_table_that_is_not_read_says_why(tmp_path: Path, text: str, why: str |
     told = [note for note in photos.notes if "labels.csv was not read" in note]
     assert len(told) == (why is not None)
     assert why is None or why in told[0]
+    with pytest.raises(PhotosError, match="cannot be split") as caught:
+        prepare(tmp_path)
+    assert why is None or why in str(caught.value)
 
 
 def test_utf16_and_byte_order_marks(tmp_path: Path) -> None:
