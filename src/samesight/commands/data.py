@@ -144,7 +144,8 @@ def _answer(report: DataReport, split: Split | None, out: Path | None, page: Pat
 
 def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path | None) -> Iterator[str]:
     """What people read: the photos, their classes, what was found, and the next command."""
-    labels = f"{len(report.labels)} classes" if report.labels else "no labels"
+    many = len(report.labels)
+    labels = f"{many} class{'es' if many > 1 else ''}" if many else "no labels"
     yield f"{report.source}: {report.form}"
     yield f"{report.photos:,} photos, {labels}, {report.size_bytes / 2**20:,.1f} MiB"
     if report.sizes:
