@@ -82,6 +82,28 @@ def test_a_network_is_cut_behind_more_than_a_chain() -> None:
 
 
 @pytest.mark.row("T1")
+def test_arguments_that_are_not_given_do_not_hinder_a_cut() -> None:
+    class Asked(torch.nn.Module):  # type: ignore[misc]
+        """A parameter beside the modules, and a mask that is looked at behind the cut, as timm's have."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = torch.nn.Parameter(torch.ones(4, 1, 1))
+            self.first, self.last = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 5, padding=2)
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any, mask: Any = None) -> Any:
+            x = self.last(self.first(x) + self.token)
+            return self.head((x if mask is None else x * mask).mean((2, 3)))
+
+    network = Asked().eval()
+    block = find_block_input(network, "Asked", (8, 8))
+    assert block is not None
+    pictures = torch.randn(3, 3, 8, 8)
+    assert torch.allclose(block.rest(block(pictures)), network(pictures), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.row("T1")
 def test_the_last_block_is_small_beside_a_large_classifier() -> None:
     """MobileNetV3's classifier holds a third of its parameters, and yet its features are many blocks."""
     network = create("mobilenet_v3_small", 5)

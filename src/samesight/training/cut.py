@@ -8,6 +8,7 @@ a chain come before, as a transformer's class token, it is what torch.fx finds t
 from __future__ import annotations
 
 import copy
+import inspect
 
 import torch
 from torch import Tensor, fx, nn
@@ -133,7 +134,11 @@ def _traced(network: nn.Module, place: str) -> nn.Module:
     Raises ValueError where something else that the pictures lead to is needed too, and what torch.fx raises
     where a forward goes ways of its own.
     """
-    graph = _Around(place).trace(network)
+    asked = list(inspect.signature(network.forward).parameters.values())[1:]
+    unasked = {
+        one.name: one.default for one in asked if one.default is not one.empty
+    }  # as a mask that is None
+    graph = _Around(place).trace(network, concrete_args=unasked)
     cut = next((node for node in graph.nodes if node.op == "call_module" and node.target == place), None)
     if cut is None or not cut.args or not isinstance(cut.args[0], fx.Node):
         raise ValueError(place)
