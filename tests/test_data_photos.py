@@ -121,6 +121,17 @@ def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
     assert len(open_photos(folder).items) == 5
 
 
+@pytest.mark.row("D6")
+def test_photos_of_kinds_that_are_not_read_are_told(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "pets", COUNTS)
+    for name in ("cat/b.HEIC", "cat/a.heic", "dog/x.avif", "dog/notes.txt"):
+        (folder / name).write_bytes(b"x")
+    photos = open_photos(folder)
+    assert len(photos.items) == 5
+    assert "1 .avif, 2 .heic (cat/a.heic …); save them as JPEG or PNG" in told(photos)
+    assert "txt" not in told(photos)
+
+
 def test_suffixes_in_any_case(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 1}, ".PNG")
     write_classes(tmp_path, {"b": 1}, ".JpEg")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_photos import packed, write_photo
 
 from samesight.data.photos import PhotoOptions, open_photos
+from samesight.data.prepare import prepare
 from samesight.data.tables import read_table
 from samesight.errors import PhotosError
 
@@ -183,6 +184,31 @@ def test_tables_about_something_else_do_not_matter(tmp_path: Path) -> None:
     grouped = PhotoOptions(group="column:size")
     with pytest.raises(PhotosError, match="no such column of groups"):
         open_photos(folder, grouped)
+
+
+@pytest.mark.row("D1")
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("image_id,breed name\n1,apple\n2,pear\n", "--filename-column image_id --label-column 'breed name'"),
+        ("size,file,class\n9,1.png,apple\n8,2.PNG,pear\n", "--filename-column file --label-column class"),
+        ("filename,x,Species\n1.png,7,apple\n2.PNG,7,pear\n", "--label-column Species"),
+        ("1.png,apple\n2.PNG,pear\n", "write filename,label above it"),
+        ("filename,apple,pear\n1.png,1,0\n2.PNG,0,1\n", "a column for each class (apple, pear …)"),
+        ("filename\n1.png\n", "no column of labels"),
+        ("id,price\nx,99\n", None),
+        ("", None),
+    ],
+)
+def test_a_table_that_is_not_read_says_why(tmp_path: Path, text: str, why: str | None) -> None:
+    photos = open_photos(shop(tmp_path, text))
+    assert photos.form == "photos without labels"
+    told = [note for note in photos.notes if "labels.csv was not read" in note]
+    assert len(told) == (why is not None)
+    assert why is None or why in told[0]
+    with pytest.raises(PhotosError, match="cannot be split") as caught:
+        prepare(tmp_path)
+    assert why is None or why in str(caught.value)
 
 
 def test_utf16_and_byte_order_marks(tmp_path: Path) -> None:

@@ -54,8 +54,15 @@ def averaged() -> dict[str, Any]:
         {"net": {"state_dict": with_prefix("_orig_mod.module.", state())}},
         {"model": {"weight": torch.zeros(2, 3)}, "model_ema": averaged()},
         {"state_dict": state(), "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5)},
+        {"best_acc1": torch.tensor(71.3), "state_dict": with_prefix("module.", state())},
+        {"epoch": 3, "net_dict": state(), "optim": {"state": {0: {"exp_avg": torch.zeros(2)}}}},
+        {"model": {"name": "resnet"}, "weights": state()},
+        {**state(), "buffers": {"seen": torch.tensor(3)}},
     ],
-    ids=["plain", "state_dict", "model", "module", "compiled", "averaged", "with settings"],
+    ids=[
+        *("plain", "state_dict", "model", "module", "compiled", "averaged", "with settings"),
+        *("beside tensors", "a key of its own", "beside a description", "buffers beside"),
+    ],
 )  # fmt: skip
 def test_every_wrapping_gives_the_same_weights(tmp_path: Path, wrapped: Any, zipped: bool) -> None:
     file = tmp_path / "w.pth"
@@ -178,6 +185,22 @@ def test_name_in_front_of_all_and_old_counters(tmp_path: Path) -> None:
 
 
 @pytest.mark.row("M1", "M2")
+@pytest.mark.row("M2")
+def test_one_network_of_several_in_a_file(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    good = {name: torch.ones_like(tensor) for name, tensor in network.state_dict().items()}
+    loss = {"criterion.weight": torch.zeros(2)}
+    load_state(network, {**with_prefix("net.module.", good), **loss}, "lightning.ckpt")
+    assert torch.equal(network[0].weight, good["0.weight"])
+    other = {name: torch.zeros_like(tensor) for name, tensor in good.items()}
+    load_state(network, {**with_prefix("online.", other), **with_prefix("ema_model.", good)}, "ema.pt")
+    assert torch.equal(network[0].weight, good["0.weight"])
+    two = {**with_prefix("teacher.", good), **with_prefix("student.", other)}
+    with pytest.raises(CheckpointError, match="several networks") as caught:
+        load_state(network, two, "dino.pth")
+    assert "student., teacher." in str(caught.value)
+
+
 def test_auxiliary_heads_in_a_file_are_passed_over_where_the_network_has_none() -> None:
     with torch.device("meta"):
         full = create("googlenet", 7, options={"aux_logits": "true"})

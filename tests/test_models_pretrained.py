@@ -96,8 +96,10 @@ def test_weights_from_a_file(published: Path, cache: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.row("M1", "M2")
-def test_weights_from_a_file_with_other_classes(tmp_path: Path) -> None:
-    torch.save(create(MODEL, 6).state_dict(), tmp_path / "six.pth")
+@pytest.mark.parametrize("start", ["", "model."])  # plain, and as Lightning names them
+def test_weights_from_a_file_with_other_classes(tmp_path: Path, start: str) -> None:
+    state = {start + name: tensor for name, tensor in create(MODEL, 6).state_dict().items()}
+    torch.save(state, tmp_path / "six.pth")
     network = create_pretrained(MODEL, tmp_path / "six.pth").network
     assert TorchRunner(network).logits(torch.zeros(1, 3, 64, 64).numpy()).shape == (1, 6)
 

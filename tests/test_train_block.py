@@ -15,7 +15,7 @@ from samesight.models import create, read_checkpoint  # noqa: E402
 from samesight.preprocess import Preprocess  # noqa: E402
 from samesight.training import AugmentOptions, TrainConfig, open_run, train  # noqa: E402
 from samesight.training.augment import Augmentation  # noqa: E402
-from samesight.training.blocks import last_block  # noqa: E402
+from samesight.training.blocks import blocks_of, first_of_last_block, last_block  # noqa: E402
 from samesight.training.config import NetworkFacts, Phase, Plan, make_plan  # noqa: E402
 from samesight.training.cut import find_block_input  # noqa: E402
 from samesight.training.dataset import open_parts  # noqa: E402
@@ -53,15 +53,66 @@ def test_the_rest_of_a_cut_network_gives_its_logits(model: str) -> None:
         assert tuple(values.shape[1:]) == block.shape
         assert torch.allclose(block.rest(values), network(pictures), rtol=1e-5, atol=1e-6)
     assert 0 < block.share < 1
-    assert type(block.rest) is type(network)
     learnt = {id(network.get_parameter(name)) for name in last_block(network, model)}
     assert learnt <= {id(p) for p in block.rest.parameters()}  # the very same, not copies
 
 
 @pytest.mark.row("T1")
-def test_a_network_that_cannot_be_cut_is_left_whole() -> None:
-    assert find_block_input(create("vit_b_16", 5).eval(), "vit_b_16", (224, 224)) is None
+def test_a_network_is_cut_behind_more_than_a_chain() -> None:
+    """A transformer's class token lies beside its modules; GoogLeNet changes pictures before its first."""
+    from torchvision.models import VisionTransformer
 
+    torch.manual_seed(0)
+    transformer = VisionTransformer(
+        32, 8, num_layers=5, num_heads=2, hidden_dim=64, mlp_dim=128, num_classes=5
+    )
+    torch.nn.init.normal_(transformer.heads.head.weight)
+    for network, model in ((transformer.eval(), "vit_b_16"), (create("googlenet", 5).eval(), "googlenet")):
+        block = find_block_input(network, model, (32, 32))
+        assert block is not None
+        pictures = torch.randn(3, 3, 32, 32)
+        with torch.no_grad():
+            assert torch.allclose(block.rest(block(pictures)), network(pictures), rtol=1e-5, atol=1e-6)
+        learnt = {id(network.get_parameter(name)) for name in last_block(network, model)}
+        assert learnt <= {id(p) for p in block.rest.parameters()}
+        freeze(network, model, Phase("last-block", 1, 1e-3, 1e-3), Plan((), 4, "none", None))
+        own = {n: m for n, m in block.rest.named_modules() if list(m.parameters(recurse=False))}
+        assert any(module.training for module in own.values())
+        assert all(module is network.get_submodule(name) for name, module in own.items())
+
+
+@pytest.mark.row("T1")
+def test_arguments_that_are_not_given_do_not_hinder_a_cut() -> None:
+    class Asked(torch.nn.Module):  # type: ignore[misc]
+        """A parameter beside the modules, and a mask that is looked at behind the cut, as timm's have."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = torch.nn.Parameter(torch.ones(4, 1, 1))
+            self.first, self.last = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 5, padding=2)
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x: Any, mask: Any = None) -> Any:
+            x = self.last(self.first(x) + self.token)
+            return self.head((x if mask is None else x * mask).mean((2, 3)))
+
+    network = Asked().eval()
+    block = find_block_input(network, "Asked", (8, 8))
+    assert block is not None
+    pictures = torch.randn(3, 3, 8, 8)
+    assert torch.allclose(block.rest(block(pictures)), network(pictures), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.row("T1")
+def test_the_last_block_is_small_beside_a_large_classifier() -> None:
+    """MobileNetV3's classifier holds a third of its parameters, and yet its features are many blocks."""
+    network = create("mobilenet_v3_small", 5)
+    assert len(blocks_of(network, "mobilenet_v3_small")) > 10
+    assert first_of_last_block(network, "mobilenet_v3_small") == "features.11"
+
+
+@pytest.mark.row("T1")
+def test_a_network_that_cannot_be_cut_is_left_whole() -> None:
     class Around(torch.nn.Module):  # type: ignore[misc]
         """What came first is added again at the end."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections import Counter
 from dataclasses import replace
@@ -12,11 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_photos import write_photo
 
 torch = pytest.importorskip("torch")
 
 from samesight.data.prepare import prepare  # noqa: E402
-from samesight.errors import InputError  # noqa: E402
+from samesight.errors import InputError, PhotosError  # noqa: E402
 from samesight.models import create, replace_head  # noqa: E402
 from samesight.preprocess import Preprocess, preprocess, read_photo  # noqa: E402
 from samesight.training.augment import Augmentation, AugmentOptions  # noqa: E402
@@ -44,6 +47,21 @@ def fake_part(counts: list[int]) -> Part:
     targets = tuple(label for label, count in enumerate(counts) for _ in range(count))
     names = tuple(map(str, range(len(targets))))
     return Part(names, tuple(map(Path, names)), targets, SPEC, Cache())
+
+
+@pytest.mark.row("D3")
+@pytest.mark.parametrize("label", ["new\nline", "\x1b[2J", "x" * 300])
+def test_a_label_that_no_bundle_could_hold_is_refused_before_training(tmp_path: Path, label: str) -> None:
+    table = io.StringIO()
+    rows = [(f"{number}.png", ("plain", label * 2)[number % 2]) for number in range(8)]
+    csv.writer(table).writerows([("filename", "label"), *rows])
+    for name, _ in rows:
+        write_photo(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(table.getvalue(), newline="")
+    prepared = prepare(tmp_path)
+    with pytest.raises(PhotosError, match="cannot stand in a bundle") as caught:
+        open_parts(prepared.photos, prepared.split, SPEC)
+    assert "--label-style trim" in str(caught.value)
 
 
 @pytest.mark.row("D4")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from samesight import __version__
 from samesight.errors import SamesightError
+from samesight.terminal import steady
 
 # name → (module, one line); the order is that of the work
 COMMANDS = {
@@ -53,6 +55,8 @@ def _overview() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label that stdout cannot encode is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(), end="")
         return 0 if words else 2
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong options
         return int(stop.code or 0)
     except SamesightError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {steady(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

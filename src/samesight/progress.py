@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from samesight.terminal import steady
+
 T = TypeVar("T")
 
 
 def say(text: str) -> None:
     """One line about the work to stderr, plain."""
-    print(text, file=sys.stderr, flush=True)
+    print(steady(text), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -33,6 +33,7 @@ ROLES = ("model", "golden", "labels", "info", "checksums", "document")
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 2**31 - 1  # what one protobuf message, so one ONNX file, can hold
 MAX_LABELS = 100_000
+MAX_LABEL = 512  # characters of one
 MAX_COPIES = 16
 MAX_PATH = 200
 MAX_DEPTH = 8

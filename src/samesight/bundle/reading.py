@@ -19,6 +19,7 @@ from samesight.bundle.format import (
     MAX_COPIES,
     MAX_FILE_BYTES,
     MAX_FILES,
+    MAX_LABEL,
     MAX_LABELS,
     MAX_PATH,
     NAME,
@@ -79,7 +80,7 @@ def read_fields(value: object) -> tuple[dict[str, Any], tuple[BundleFile, ...]]:
         "name": text(top["name"], "name", 100, pattern=NAME),
         "version": text(top["version"], "version", 100, pattern=VERSION),
         "created": text(top["created"], "created", 20, pattern=CREATED),
-        "labels": each(top["labels"], "labels", lambda v, w: text(v, w, 512), low=1, high=MAX_LABELS),
+        "labels": each(top["labels"], "labels", lambda v, w: text(v, w, MAX_LABEL), low=1, high=MAX_LABELS),
         "preprocess": _preprocess(top["preprocess"]),
         "input_shape": _input_shape(top["input"]),
         "output_shape": _output_shape(top["output"]),
@@ -186,7 +187,7 @@ def _golden(value: object) -> dict[str, Any]:
     golden["samples"] = whole(golden["samples"], "golden.samples", 0, MAX_FILES)
     text(golden["origin"], "golden.origin", 4096, empty=True)
     where = "golden.labels_without_sample"
-    each(golden["labels_without_sample"], where, lambda v, w: text(v, w, 512), high=MAX_LABELS)
+    each(golden["labels_without_sample"], where, lambda v, w: text(v, w, MAX_LABEL), high=MAX_LABELS)
     return golden
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError, MissingExtra
 from samesight.numberoptions import seconds, whole, wholes
+from samesight.terminal import steady
 
 if TYPE_CHECKING:
     from samesight.bench import Options, Photos
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(measured, indent=2, allow_nan=False))
     else:
         for line in _lines(measured):
-            print(line)
+            print(steady(line))
     say(f"{args.out / 'bench.html'} has it all")
     if args.bundles:
         say(f"Next: samesight predict {args.bundles[0]} PHOTOS --engine auto")

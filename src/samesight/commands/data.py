@@ -20,12 +20,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError
+from samesight.terminal import can_print, printable
 
 if TYPE_CHECKING:
     from samesight.data.checks import DataReport
@@ -105,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_answer(report, split, out, page)))
     else:
-        print(_plain("\n".join(_lines(report, split, out, page))))
+        for line in _lines(report, split, out, page):
+            print(_plain(line))
     return 0
 
 
@@ -143,7 +144,8 @@ def _answer(report: DataReport, split: Split | None, out: Path | None, page: Pat
 
 def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path | None) -> Iterator[str]:
     """What people read: the photos, their classes, what was found, and the next command."""
-    labels = f"{len(report.labels)} classes" if report.labels else "no labels"
+    many = len(report.labels)
+    labels = f"{many} class{'es' if many > 1 else ''}" if many else "no labels"
     yield f"{report.source}: {report.form}"
     yield f"{report.photos:,} photos, {labels}, {report.size_bytes / 2**20:,.1f} MiB"
     if report.sizes:
@@ -152,19 +154,24 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
         yield ""
         yield from _table(report)
     for what, cases in report.findings():
-        yield f"\n{len(cases):,} × {what}"
+        yield ""
+        yield f"{len(cases):,} × {what}"
         yield from (f"  {case}" for case in cases[:CASES_SHOWN])
         if len(cases) > CASES_SHOWN:
             yield "  …"
     if report.notes:
-        yield "\nnotes"
+        yield ""
+        yield "notes"
         yield from (f"  {note}" for note in report.notes)
     if not report.findings():
-        yield "\nnothing wrong was found"
+        yield ""
+        yield "nothing wrong was found"
     if page is not None:
-        yield f"\npage: {page}"
+        yield ""
+        yield f"page: {page}"
     if split is None or out is None:
-        yield "\nWithout labels nothing can be trained or split. They will do as samples:"
+        yield ""
+        yield "Without labels nothing can be trained or split. They will do as samples:"
         yield f"  samesight predict BUNDLE {shlex.quote(report.source)}"
         return
     how = "given by folders or tables" if split.parts_given else f"stratified, seed {split.seed}"
@@ -175,23 +182,22 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
     yield f"Next: samesight train {shlex.quote(str(out))} --model mobilenet_v2"
 
 
-def _plain(text: str) -> str:
-    """The text in signs that the output can hold."""
-    encoding = sys.stdout.encoding or "ascii"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.replace("█", "#").replace("░", ".").replace("×", "x").replace("…", "...")
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-    return text
+def _plain(line: str) -> str:
+    """A line in signs that the output can hold, and none that would steer a terminal."""
+    if not can_print(line):
+        line = line.replace("█", "#").replace("░", ".").replace("×", "x").replace("…", "...")
+    return printable(line)
 
 
 def _table(report: DataReport) -> list[str]:
     """A line a class: label, photos, bar, and how many are in each part."""
     parts = [part for part in ("train", "val", "test", "left_out", "unreadable") if _total(report, part)]
+    from rich.cells import cell_len, set_cell_size  # signs of East Asia are two cells wide
+
     totals = {label: sum(row.values()) for label, row in report.counts.items()}
     most = max(totals.values())
-    width = min(LABEL_WIDTH, max(len("class"), *map(len, totals)))
+    names = {label: printable(label) for label in totals}
+    width = min(LABEL_WIDTH, max(len("class"), *map(cell_len, names.values())))
     head = f"{'class':<{width}}  photos  {'':<{BAR_CELLS}}" + "".join(
         f"  {part:>{max(6, len(part))}}" for part in parts
     )
@@ -205,9 +211,10 @@ def _table(report: DataReport) -> list[str]:
             lines.append(f"… {len(totals) - ROWS_SHOWN} more classes …")
             continue
         cells = round(BAR_CELLS * totals[label] / most)
-        name = label if len(label) <= width else label[: width - 1] + "…"
+        name = names[label]
+        name = set_cell_size(name if cell_len(name) <= width else set_cell_size(name, width - 1) + "…", width)
         counts = "".join(f"  {report.counts[label].get(part, 0):>{max(6, len(part))}}" for part in parts)
-        lines.append(f"{name:<{width}}  {totals[label]:>6}  {'█' * cells:░<{BAR_CELLS}}{counts}")
+        lines.append(f"{name}  {totals[label]:>6}  {'█' * cells:░<{BAR_CELLS}}{counts}")
     sums = "".join(f"  {_total(report, part):>{max(6, len(part))}}" for part in parts)
     lines.append(f"{'all':<{width}}  {sum(totals.values()):>6}  {'':<{BAR_CELLS}}{sums}")
     return lines

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from samesight.commands.train import pairs
 from samesight.errors import InputError
 from samesight.pictureoptions import add_picture_arguments, picture_options
+from samesight.terminal import steady
 
 if TYPE_CHECKING:
     from samesight.bundle import Bundle
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(_object(bundle, args.out), indent=2, allow_nan=False))
         return 0
     for line in _lines(bundle, args.out):
-        print(line)
+        print(steady(line))
     say(f"Next: samesight verify {args.out}")
     say(f"      samesight predict {args.out} PHOTO")
     return 0

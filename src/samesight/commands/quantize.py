@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from samesight.commands import train
 from samesight.errors import InputError
 from samesight.numberoptions import whole, wholes
+from samesight.terminal import steady
 
 if TYPE_CHECKING:
     from samesight.quantize import Outcome
@@ -122,7 +123,7 @@ def _study(args: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:
         for line in lines(found):
-            print(line)
+            print(steady(line))
     say(f"Written: {', '.join(map(str, paths))}")
     say("Next: samesight export RUN, then samesight quantize BUNDLE: the copy that is deployed")
     return 0
@@ -145,7 +146,7 @@ def _quantize(args: argparse.Namespace) -> int:
         print(json.dumps(outcome.to_json(), indent=2, allow_nan=False))
     else:
         for line in _lines(outcome, place):
-            print(line)
+            print(steady(line))
     if outcome.bundle is None:
         return 1
     if signed:

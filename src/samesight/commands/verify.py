@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from samesight.errors import InputError
 from samesight.numberoptions import whole
+from samesight.terminal import steady
 
 if TYPE_CHECKING:
     from samesight.verify.verification import RunnerResult, Verification
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         for line in _lines(found):
-            print(line)
+            print(steady(line))
         say(f"Next: {_next_command(args, found)}")
     return 0 if found.ok else 1
 

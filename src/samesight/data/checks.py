@@ -222,7 +222,7 @@ def _split_notes(
     """What is missing from a part of the split, and why near duplicates were drawn apart."""
     if split is None:
         return []
-    told = {"train": "classes without a training photo", "test": "classes without a held-out photo"}
+    told = {"train": "without a training photo", "test": "without a held-out photo"}
     notes = []
     if near_leaks and not split.parts_given:
         labels = sorted({label for one in near_leaks for label in one.labels}, key=natural)
@@ -233,7 +233,8 @@ def _split_notes(
     for part, what in told.items():
         if missing := [label for label, row in counts.items() if part not in row]:
             dots = " …" if len(missing) > 5 else ""
-            notes.append(f"{len(missing)} {what}: {', '.join(missing[:5])}{dots}")
+            classes = f"{len(missing)} class{'es' if len(missing) > 1 else ''}"
+            notes.append(f"{classes} {what}: {', '.join(missing[:5])}{dots}")
     return notes
 
 

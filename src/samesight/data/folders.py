@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samesight.data.photos import TABLE_SUFFIXES, Found, Part, Photo, PhotoOptions, natural, shown
@@ -25,6 +25,10 @@ PARTS: dict[str, Part] = {
 # folders of these names hold photos of every class, so their name is no label
 PLAIN_NAMES = frozenset(
     "data dataset files image images img imgs jpeg jpg photos pictures png samples".split()  # noqa: SIM905
+)
+# photos of kinds that no runtime of ours decodes: telephones' and cameras' own, and rare names of JPEG
+UNREAD_SUFFIXES = frozenset(
+    ".heic .heif .avif .jxl .jp2 .jfif .jpe .dng .cr2 .cr3 .nef .arw .raf .psd".split()  # noqa: SIM905
 )
 IGNORED_NAMES = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
 
@@ -94,8 +98,23 @@ def list_folder(root: Path) -> Listing:
             else:
                 (tables if entry.name.lower().endswith(TABLE_SUFFIXES) else others).append(name)
     notes = [f"{len(links)} links were not followed ({shown(min(links))} …)"] if links else []
+    notes += _unread(others)
     found = [tuple(sorted(names)) for names in (photos, tables, others, empty)]
     return Listing(root, found[0], found[1], found[2], found[3], tuple(notes))
+
+
+def _unread(names: list[str]) -> list[str]:
+    """A note on photos of kinds that Samesight does not read, where there are any."""
+    kinds = {name: os.path.splitext(name)[1].lower() for name in names}
+    unread = sorted(name for name, kind in kinds.items() if kind in UNREAD_SUFFIXES)
+    if not unread:
+        return []
+    counts = Counter(kinds[name] for name in unread)
+    words = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return [
+        f"photos of kinds that Samesight does not read were left out: {words} ({shown(unread[0])} …); "
+        "save them as JPEG or PNG"
+    ]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -142,7 +161,10 @@ def open_folder(folder: Path, options: PhotoOptions, called: str | None = None) 
             expected=" ".join(sorted(PHOTO_SUFFIXES)),
             found=", ".join(map(shown, (*listing.tables, *listing.others)[:5])) or "nothing",
         )
-    return _open_listing(listing, called)
+    found = _open_listing(listing, called)
+    if any(photo.label is not None for photo in found.items):
+        return found
+    return replace(found, notes=(*found.notes, *tables.unused(listing, options)))
 
 
 def _tops(listing: Listing) -> Counter[str]:

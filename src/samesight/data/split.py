@@ -107,10 +107,11 @@ def make_split(
     }
     unlabelled = [photo.name for photo in items.values() if photo.label is None]
     if unlabelled or not items:
+        some = f"{len(unlabelled)} without a label ({unlabelled[0]} …)" if unlabelled else "no photos"
         raise PhotosError(
             "photos without labels cannot be split into training and held-out photos",
             where=photos.source,
-            found=f"{len(unlabelled)} without a label ({unlabelled[0]} …)" if unlabelled else "no photos",
+            found="; ".join((some, *photos.notes)),  # among them why a table was not read
             fix="put each photo in a folder named after its class, or give a table with --csv",
         )
     parts: dict[str, Part] = {}

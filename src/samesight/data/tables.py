@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import posixpath
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,10 +18,12 @@ from samesight.data.folders import PARTS, Listing, list_folder
 from samesight.data.photos import Found, Part, Photo, PhotoOptions, shown
 from samesight.errors import PhotosError
 
-__all__ = ["Row", "Table", "find_table", "open_table", "read_table", "usable"]
+__all__ = ["Row", "Table", "find_table", "open_table", "read_table", "unused", "usable"]
 
 TABLE_LIMIT_BYTES = 512 << 20
 LABEL_COLUMNS = ("label", "class_index")
+LIKELY_LABELS = ("labels", "class", "class_name", "classname", "category", "species", "breed", "target", "y")
+LOOKED_AT = 200  # rows of a table that was not read, to tell why
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,47 @@ def usable(listing: Listing, options: PhotoOptions) -> list[Table]:
             tables.append(read_table(path, options))
     named = [table for table in tables if table.rows]
     return [table for table in named if table.labelled] or named
+
+
+def unused(listing: Listing, options: PhotoOptions) -> list[str]:
+    """Why the tables at the top of a folder were not read, with what to type where that can be told."""
+    index, notes = _Index.of(listing), []
+    for name in listing.tables:
+        if "/" in name:
+            continue
+        try:
+            rows = list(itertools.islice(_read_lines(listing.root / name), LOOKED_AT))
+        except PhotosError:
+            continue
+        if rows and (why := _why_unused(rows, index, options)):
+            notes.append(f"{shown(name)} was not read: {why}")
+    return notes
+
+
+def _why_unused(rows: Sequence[Sequence[str]], index: _Index, options: PhotoOptions) -> str | None:
+    header, body = [cell.strip() for cell in rows[0]], rows[1:]
+    if any(cell and index.find(cell) for cell in header):
+        return "its first line names a photo, not the columns; write filename,label above it"
+
+    def column(at: int) -> list[str]:
+        return [row[at].strip() for row in body if at < len(row)]
+
+    hits = [sum(bool(cell and index.find(cell)) for cell in column(at)) for at in range(len(header))]
+    if not body or 2 * max(hits, default=0) < len(body):
+        return None
+    files = hits.index(max(hits))
+    others = [at for at in range(len(header)) if at != files and any(column(at))]
+    if len(others) > 1 and all(set(column(at)) <= {"0", "1", "0.0", "1.0"} for at in others):
+        some = ", ".join(header[at] for at in others[:3])
+        return f"it has a column for each class ({some} …); one column must name each photo's class"
+    if not others:
+        return "it has no column of labels"
+    likely = [at for at in others if header[at].casefold() in LIKELY_LABELS + LABEL_COLUMNS] or others
+    words = [] if header[files] == options.filename_column else ["--filename-column", header[files]]
+    words += [] if header[likely[0]] in LABEL_COLUMNS else ["--label-column", header[likely[0]]]
+    return (
+        f"its columns are {', '.join(header[:6])}; for it to be read: {shlex.join(words)}" if words else None
+    )
 
 
 def find_table(listing: Listing, options: PhotoOptions) -> Found | None:

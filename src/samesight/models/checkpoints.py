@@ -30,6 +30,7 @@ NESTED = (
     "state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params",
 )  # fmt: skip
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel, AveragedModel and torch.compile put in front
+AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?)(?:[._]|$)", re.IGNORECASE)  # in a name's beginning
 SHOWN = 4  # how many tensors a message names
 
 # Kinds that training programs keep beside the weights and that run nothing when they are made.
@@ -94,7 +95,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: object) -
     as it was.
     """
     own = network.state_dict()
-    given = _matching_names(dict(state), own)
+    given = _matching_names(dict(state), own, where)
     given = {name: tensor for name, tensor in given.items() if not _is_switched_off(network, name)}
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -189,17 +190,18 @@ def _hash_mismatch(path: Path, sha256: str) -> str | None:
 
 
 def _find_state(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict in what a file held, and the keys that lead to it, joined by '.'."""
+    """The state dict in what a file held, and the keys that lead to it, joined by '.'.
+
+    Tensors that lie beside a state dict, as the best accuracy or a generator's state, are no weights.
+    """
     keys: list[str] = []
-    while isinstance(loaded, Mapping):
-        if any(isinstance(value, Tensor) for value in loaded.values()):
-            state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
-            return state, ".".join(keys)
-        key = next((key for key in NESTED if isinstance(loaded.get(key), Mapping) and loaded[key]), None)
-        if key is None:
-            break
+    while isinstance(loaded, Mapping) and (key := _inner_key(loaded)) is not None:
         keys.append(key)
         loaded = loaded[key]
+    if isinstance(loaded, Mapping):
+        state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+        if state:
+            return state, ".".join(keys)
     found = (
         "keys " + ", ".join(map(str, list(loaded)[:8]))
         if isinstance(loaded, Mapping)
@@ -213,6 +215,30 @@ def _find_state(loaded: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     )
 
 
+def _inner_key(loaded: Mapping[Any, Any]) -> str | None:
+    """The key of the mapping with weights inside `loaded`: a usual one, or the only one that there is."""
+    usual = (key for key in NESTED if _holds_tensors(loaded.get(key)))
+    if (key := next(usual, None)) is not None:
+        return key
+    named = [key for key, value in loaded.items() if isinstance(key, str) and _is_state(value)]
+    beside = sum(isinstance(value, Tensor) for value in loaded.values())
+    return named[0] if len(named) == 1 and len(loaded[named[0]]) > beside else None
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value is names → tensors."""
+    return isinstance(value, Mapping) and any(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether there is a tensor anywhere in nested mappings."""
+    return isinstance(value, Mapping) and any(
+        isinstance(inner, Tensor) or _holds_tensors(inner) for inner in value.values()
+    )
+
+
 def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state` without the prefixes that wrappers put in front of every name."""
     while True:
@@ -223,13 +249,34 @@ def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = {name.removeprefix(prefix): state[name] for name in names}
 
 
-def _matching_names(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`given`, without the one name in front of all (Lightning's `model.`) where it fits only that way."""
-    first = {name.partition(".")[0] for name in given}
-    if len(first) != 1 or set(given) & set(own):
+def _matching_names(given: dict[str, Tensor], own: Mapping[str, Tensor], where: object) -> dict[str, Tensor]:
+    """`given`, without the name in front (Lightning's `model.`) where it fits only that way.
+
+    Beside a network of that name others may lie, as a loss with weights. Averaged weights are taken first; of
+    several networks that fit otherwise, nobody knows which is meant, and CheckpointError is raised.
+    """
+    wanted = [name for name in own if not name.endswith("num_batches_tracked")]
+    if set(given) & set(own) or not wanted:
         return given
-    inner = {name.partition(".")[2]: tensor for name, tensor in given.items()}
-    return inner if set(inner) & set(own) else given
+    ends = [name[: -len(wanted[0])] for name in given if name.endswith(f".{wanted[0]}")]
+    fits = [start for start in sorted(ends) if all(start + name in given for name in wanted)]
+    if len(fits) > 1:
+        fits = [start for start in fits if AVERAGED.search(start)] or fits
+    if len(fits) > 1:
+        raise CheckpointError(
+            "the file holds several networks that fit",
+            where=where,
+            expected="one of them",
+            found="names that begin with " + ", ".join(fits[:SHOWN]),
+            fix="save the one that is meant: torch.save(network.state_dict(), 'weights.pth')",
+        )
+    if not fits and len({name.partition(".")[0] for name in given}) == 1:
+        fits = [next(iter(given)).partition(".")[0] + "."]  # so that a message names what does not fit
+        if not {name.removeprefix(fits[0]) for name in given} & set(own):
+            return given
+    if not fits:
+        return given
+    return {name.removeprefix(fits[0]): tensor for name, tensor in given.items() if name.startswith(fits[0])}
 
 
 def _is_switched_off(network: nn.Module, name: str) -> bool:

@@ -152,8 +152,10 @@ def _from_file(model: str, path: Path, options: Mapping[str, str]) -> Pretrained
 
 
 def _classes_in(state: Mapping[str, Tensor], network: nn.Module) -> int | None:
-    """How many classes the weights were made for: the rows of the head's weight in them."""
-    weight = state.get(f"{head_layers(network)[-1]}.weight")
+    """How many classes the weights were made for: the rows of the head's weight, by its name's end."""
+    head = f"{head_layers(network)[-1]}.weight"
+    inner = (tensor for name, tensor in state.items() if name.endswith(f".{head}"))
+    weight = state[head] if head in state else next(inner, None)
     return None if weight is None or weight.ndim < 2 else int(weight.shape[0])
 
 

@@ -9,6 +9,7 @@ from samesight.models import head_parameters
 __all__ = ["blocks_of", "first_of_last_block", "last_block"]
 
 CONTAINER_SHARE = 0.8  # a part with so many of the parameters is no block but holds them
+EARLY_SHARE = 0.5  # so is one with so many that others follow: MobileNetV3's features before its classifier
 LAST_SHARE = 0.6  # of the backbone's parameters, at least, are in what is called the last block
 
 
@@ -41,7 +42,9 @@ def _named_blocks(network: nn.Module, model: str) -> dict[str, list[str]]:
         children = dict.fromkeys(prefix + name[len(prefix) :].partition(".")[0] for name in inner)
         largest = max(children, key=lambda child: _size(sizes, child), default="")
         part = network.get_submodule(largest) if largest and largest not in sizes else None
-        if part is None or _size(sizes, largest) < CONTAINER_SHARE * sum(sizes.values()):
+        is_last = largest == next(reversed(children), None)
+        wanted = (CONTAINER_SHARE if is_last else EARLY_SHARE) * sum(sizes.values())
+        if part is None or _size(sizes, largest) < wanted:
             break
         if not any(True for _ in part.children()):
             break

@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from samesight.bundle import strictjson
+from samesight.bundle.format import MAX_LABEL
 from samesight.data.photos import Photos
 from samesight.data.split import Split
-from samesight.errors import PhotoError, PhotosError
+from samesight.errors import BundleInvalid, PhotoError, PhotosError
 from samesight.preprocess import Preprocess, decode, normalise, read_photo, resize, resize_exact
 from samesight.training.augment import Augmentation
 from samesight.training.parallel import ALONE, Ranks
@@ -103,6 +105,20 @@ class Parts:
         return [self.train.targets.count(index) for index in range(len(self.labels))]
 
 
+def _check_label(label: str, source: str) -> None:
+    """Raise PhotosError for a label that no bundle could hold: now, not when training is over."""
+    try:
+        strictjson.text(label, "labels", MAX_LABEL)
+    except BundleInvalid as error:
+        raise PhotosError(
+            "a label cannot stand in a bundle",
+            where=source,
+            expected=f"at most {MAX_LABEL} characters, no line break or other control character",
+            found=ascii(label[:80]),
+            fix="--label-style trim, which makes white space plain; else another name for the class",
+        ) from error
+
+
 def open_parts(photos: Photos, split: Split, spec: Preprocess) -> Parts:
     """The parts of `split`. Raises PhotosError where they cannot be learnt from."""
     labels = photos.labels
@@ -114,6 +130,8 @@ def open_parts(photos: Photos, split: Split, spec: Preprocess) -> Parts:
             found=", ".join(labels) or "no labels",
             fix="one folder a class, or a table of labels with --csv",
         )
+    for label in labels:
+        _check_label(label, photos.source)
     paths = {photo.name: photo.path for photo in photos.items}
     target = {item.name: index[item.label] for item in split.items}
     hashes = {item.name: item.sha256 for item in split.items}
