@@ -137,13 +137,13 @@ def test_the_image_serves_as_nobody_and_writes_nothing(
 def test_an_image_without_a_proved_bundle_is_never_healthy(
     image: Image, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
-    labels = bundles["/bundles"] / "mine" / "labels_mapping.json"
-    labels.write_text(labels.read_text() + " ")
+    network = bundles["/bundles"] / "mine" / "model.onnx"
+    network.write_bytes(network.read_bytes() + b" ")
     running = Container(image, tmp_path / "box", COMPOSE["command"], bundles)
     try:
         assert running.process.wait(60) == 2
         assert not running.healthy()
-        assert "labels_mapping.json" in running.log
+        assert "model.onnx" in running.log
     finally:
         running.end()
 
