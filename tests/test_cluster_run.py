@@ -257,8 +257,17 @@ def test_a_machine_is_cut_off_on_the_way(bundle: Bundle, photos: Path, tmp_path:
     if (why := machines.missing()) is not None:
         pytest.skip(why)
     words = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 40, **HEALTH}
-    ray = Path(sys.executable).with_name("ray")
-    start = (ray, "start", "--block", "--num-cpus", 2, "--object-store-memory", 100 << 20)
+    start = (
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        "--num-cpus",
+        2,
+        "--object-store-memory",
+        100 << 20,
+    )
     with machines.two_machines(tmp_path) as (one, two):
         head = (
             "--head",
