@@ -247,6 +247,14 @@ def test_a_machine_of_two_is_lost_on_the_way(bundle: Bundle, photos: Path, tmp_p
         nodes.communicate("\n", timeout=60)
 
 
+# The command `ray`, which waits for its first node longer than 30 seconds, as a busy machine needs.
+RAY = """
+from ray.scripts.scripts import main
+from samesight.cluster.run import _patient
+
+with _patient():
+    main()
+"""
 # So that a machine that cannot be reached is given up within seconds, not half a minute.
 HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
 
