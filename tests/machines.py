@@ -1,7 +1,7 @@
 """Two machines in one: each with processes, a name, an address and an /etc/hosts of its own.
 
 Linux namespaces, joined by a virtual cable that can be cut; the disk is shared, as by NFS. Needs root,
-iproute2 and util-linux. When a machine ends, the kernel ends all that runs in it, and the cable is gone.
+iproute2 and util-linux. A machine ends with the test, however that ends, and with it all that runs in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ mount -t tmpfs none /dev/shm
 mount -t tmpfs none {SCRATCH}
 ip link set lo up
 echo up
-exec sleep infinity
+exec cat
 """
 
 
@@ -37,7 +37,8 @@ class Machine:
         self.address = f"10.77.0.{NAMES.index(name) + 1}"
         apart = ("--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
         command = ["unshare", *apart, "sh", "-c", _START, "sh", name, str(hosts)]
-        self._holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._holder = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "up\n":
             raise OSError(self._holder.communicate()[1])
