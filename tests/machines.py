@@ -49,15 +49,10 @@ class Machine:
         return ["nsenter", "-t", str(self.pid), "-n", "-m", "-u", "-i", "-p", *map(str, command)]
 
     def start(self, *command: object, log: Path, **more: str) -> subprocess.Popen[str]:
-        """A process in this machine."""
-        with log.open("w") as stream:
-            return subprocess.Popen(
-                self.within(*command),
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-                env={**os.environ, **more},
-            )
+        """A process in this machine; what it says on stdout is in `log` too, with the suffix .out."""
+        with log.with_suffix(".out").open("w") as out, log.open("w") as err:
+            environment = {**os.environ, **more}
+            return subprocess.Popen(self.within(*command), stdout=out, stderr=err, text=True, env=environment)
 
     def workers(self) -> list[psutil.Process]:
         """Its processes in which Ray has put a worker of ours."""

@@ -265,32 +265,15 @@ def test_a_machine_is_cut_off_on_the_way(bundle: Bundle, photos: Path, tmp_path:
     if (why := machines.missing()) is not None:
         pytest.skip(why)
     words = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 40, **HEALTH}
-    start = (
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--block",
-        "--num-cpus",
-        2,
-        "--object-store-memory",
-        100 << 20,
-    )
+    start = (sys.executable, "-c", RAY, "start", "--block", "--num-cpus", 2)
     with machines.two_machines(tmp_path) as (one, two):
-        head = (
-            "--head",
-            "--port",
-            6379,
-            "--include-dashboard=false",
-            "--temp-dir",
-            f"{machines.SCRATCH}/ray",
-        )
+        head = ("--head", "--port", 6379, "--include-dashboard=false", "--temp-dir", machines.SCRATCH)
         address = f"{one.address}:6379"
         one.start(*start, *head, "--node-ip-address", one.address, log=tmp_path / "one.log", **words)
         until(lambda: one.listens(6379), START_S)
         joining = ("--address", address, "--node-ip-address", two.address)
         two.start(*start, *joining, log=tmp_path / "two.log", **words)
-        until(lambda: "Ray runtime started" in (tmp_path / "two.log").read_text(), START_S)
+        until(lambda: "Ray runtime started" in (tmp_path / "two.out").read_text(), START_S)
         out = tmp_path / "job"
         with predicting(bundle, photos, out, "--address", address, machine=one, **words) as running:
             until(lambda: running.at_work() and two.workers(), START_S)

@@ -85,9 +85,11 @@ def test_two_machines_train_as_the_page_says(digits: Path, tmp_path: Path) -> No
         running = [
             machine.start(*launch, *words, log=tmp_path / f"{machine.name}.log", **more) for machine in both
         ]
-        said = [process.communicate(timeout=600)[0] for process in running]
+        for process in running:
+            process.wait(600)
     for machine, process in zip(both, running, strict=True):
         assert process.returncode == 0, (tmp_path / f"{machine.name}.log").read_text()[-3000:]
-    (printed,) = [line for line in "".join(said).splitlines() if line.startswith("{")]
+    said = "".join((tmp_path / f"{machine.name}.out").read_text() for machine in both)
+    (printed,) = [line for line in said.splitlines() if line.startswith("{")]
     assert json.loads(printed)["test_accuracy"] > 0.5
     assert json.loads((tmp_path / "run" / "run.json").read_text())["derived"]["processes"] == 2
