@@ -31,6 +31,7 @@ from samesight.serve.guard import Guard, Tokens
 from samesight.serve.logs import Log
 from samesight.serve.metrics import CONTENT_TYPE, Metrics
 from samesight.serve.openapi import description
+from samesight.serve.processes import Proved
 from samesight.serve.protocol import Answers, ProtocolError, metadata, read_request, write_answer
 from samesight.serve.refusal import Refusal, photo_status
 from samesight.serve.settings import Settings
@@ -55,12 +56,9 @@ class Service:
     """One process's server, without its sockets: an ASGI application, and what stands behind it."""
 
     def __init__(
-        self, settings: Settings, on_failure: Callable[[Exception], None], proved: Any = None
+        self, settings: Settings, on_failure: Callable[[Exception], None], proved: Proved | None = None
     ) -> None:
-        """`on_failure` hears of the error that keeps the server from ever becoming ready.
-
-        `proved` is a number that several processes share: of those that have become ready.
-        """
+        """`on_failure` hears of the error that keeps the server from ever becoming ready."""
         self.settings = settings
         self.metrics = Metrics()
         self.log = Log(settings.log)
@@ -134,8 +132,7 @@ class Service:
         self.shelf.load()
         self.metrics.ready.set(1)
         if self._proved is not None:
-            with self._proved.get_lock():
-                self._proved.value += 1
+            self._proved.tell()
         self.log("ready", threads=self.pool.threads, queue=self.pool.length)
 
     def _keep(self) -> None:
@@ -164,7 +161,7 @@ class Service:
 
     async def server_ready(self, _: Request) -> Response:
         """Whether all bundles have been proved, by all processes, and the server is not stopping."""
-        all_proved = self._proved is None or self._proved.value >= self.settings.workers
+        all_proved = self._proved is None or self._proved.by_all()
         ready = self.shelf.ready and all_proved and not self._stopping.is_set()
         return JSONResponse({"live": True, "ready": ready}, 200 if ready else 503, _retry(ready))
 
