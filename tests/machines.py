@@ -64,11 +64,6 @@ class Machine:
                     found.append(process)
         return found
 
-    def listens(self, port: int) -> bool:
-        """Whether something in it listens at a port."""
-        looking = self.within("ss", "-Hltn", f"sport = :{port}")
-        return bool(subprocess.run(looking, capture_output=True, check=True).stdout)
-
     def cut(self) -> None:
         """Pull its end of the cable."""
         subprocess.run(self.within("ip", "link", "set", "eth0", "down"), check=True)

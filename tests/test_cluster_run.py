@@ -270,7 +270,7 @@ def test_a_machine_is_cut_off_on_the_way(bundle: Bundle, photos: Path, tmp_path:
         head = ("--head", "--port", 6379, "--include-dashboard=false", "--temp-dir", machines.SCRATCH)
         address = f"{one.address}:6379"
         one.start(*start, *head, "--node-ip-address", one.address, log=tmp_path / "one.log", **words)
-        until(lambda: one.listens(6379), START_S)
+        until(lambda: "Ray runtime started" in (tmp_path / "one.out").read_text(), START_S)
         joining = ("--address", address, "--node-ip-address", two.address)
         two.start(*start, *joining, log=tmp_path / "two.log", **words)
         until(lambda: "Ray runtime started" in (tmp_path / "two.out").read_text(), START_S)
