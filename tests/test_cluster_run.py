@@ -255,8 +255,12 @@ from samesight.cluster.run import _patient
 with _patient():
     main()
 """
-# So that a machine that cannot be reached is given up within seconds, not half a minute.
-HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
+# A machine that cannot be reached is given up within seconds, and one that starts slowly is not.
+HEALTH = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_agent_register_timeout_ms": "180000",
+}
 
 
 @pytest.mark.slow
@@ -266,6 +270,7 @@ def test_a_machine_is_cut_off_on_the_way(bundle: Bundle, photos: Path, tmp_path:
         pytest.skip(why)
     words = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 40, **HEALTH}
     start = (sys.executable, "-c", RAY, "start", "--block", "--num-cpus", 2)
+    start = (*start, "--object-store-memory", 100 << 20)
     with machines.two_machines(tmp_path) as (one, two):
         head = ("--head", "--port", 6379, "--include-dashboard=false", "--temp-dir", machines.SCRATCH)
         address = f"{one.address}:6379"
