@@ -2,10 +2,10 @@
 # Run: docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 -v "$PWD/bundle:/bundles/mine:ro" samesight /bundles/mine
 FROM python:3.12-slim AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY recipes recipes
 COPY src src
-RUN python -m venv /samesight && /samesight/bin/pip install --no-cache-dir ".[serve,sign]"
+RUN python -m venv /samesight && /samesight/bin/pip install --no-cache-dir -c requirements.lock ".[serve,sign]"
 
 FROM python:3.12-slim
 COPY --from=build /samesight /samesight

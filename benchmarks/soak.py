@@ -3,8 +3,8 @@
 `python benchmarks/soak.py --bundle BUNDLE --photos FOLDER [--minutes 10] [--times 10]`
 
 Measures what the server can do, then sends `--times` as much, slice by slice, and reads its memory after
-each. Prints one JSON object; exit code 1 where another status came, the server ended, or the median memory of
-the last third is more than 5 % above that of the middle third.
+each. Writes benchmarks/soak.json and prints it; exit code 1 where another status came, the server ended, or
+the median memory of the last third is more than 5 % above that of the middle third.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from pathlib import Path
 
 from server import Running, asked, free_port
 
+from samesight.machine import machine, versions
+
+RESULTS = Path(__file__).resolve().parent / "soak.json"
 ALLOWED = {"200", "429", "503", "-1"}  # -1: not sent, since so many were under way already
 GROWTH = 1.05
 SLICE_S = 10
@@ -33,6 +36,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--times", type=float, default=10)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     photos = sorted(
         path.resolve() for path in args.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
@@ -76,7 +80,11 @@ def main() -> int:
         "statuses": dict(statuses),
         "memory_mib": memory,
         "growth": growth,
+        "machine": machine(),
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
     }
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
     return 0 if ok else 1
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pyarrow
 import pytest
@@ -309,3 +313,57 @@ def test_a_photo_lies_in_a_file_or_in_a_store(photos: Path, tmp_path: Path) -> N
             read_place(os.fsencode(place))
     with pytest.raises(PhotoError):
         read_place(b"nothing://of/the/kind.jpg")
+
+
+class Store(BaseHTTPRequestHandler):
+    """Answers as S3 does to whoever reads objects; `trouble` has the statuses of the next answers."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+    trouble: ClassVar[list[int]] = []
+
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    def answer(self, *, with_body: bool) -> None:
+        found = self.objects.get(urlsplit(self.path).path)
+        status = self.trouble.pop() if self.trouble else 404 if found is None else 200
+        data = found or b""
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
+        if wanted and status == 200:
+            first, last = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
+            status, rows = 206, ("content-range", f"bytes {first}-{last}/{len(data)}")
+            data = data[first : last + 1]
+        self.send_response(status)
+        if status == 206:
+            self.send_header(*rows)
+        self.send_header("content-length", str(len(data) if status < 300 else 0))
+        self.end_headers()
+        if with_body and status < 300:
+            self.wfile.write(data)
+
+    def log_message(self, *words: object) -> None:
+        return
+
+
+def test_a_photo_lies_in_a_store_that_speaks_as_s3(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobody")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    data = (photos / "a" / "0.jpg").read_bytes()
+    monkeypatch.setattr(Store, "objects", {"/shelf/a%20b/0.jpg": data, "/shelf/empty.jpg": b""})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = f"?scheme=http&region=x&endpoint_override=127.0.0.1:{server.server_port}"
+    try:
+        assert read_place(f"s3://shelf/a%20b/0.jpg{options}".encode()) == data
+        monkeypatch.setattr(Store, "trouble", [503, 503])  # Slow Down
+        assert read_place(f"s3://shelf/a%20b/0.jpg{options}".encode()) == data
+        assert read_place(f"s3://shelf/empty.jpg{options}".encode()) == b""
+        with pytest.raises(PhotoError, match="cannot be read"):
+            read_place(f"s3://shelf/gone.jpg{options}".encode())
+    finally:
+        server.shutdown()
+        server.server_close()

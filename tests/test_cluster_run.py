@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import machines
 import numpy as np
 import psutil
 import pytest
+from machines import Machine
 from PIL import Image
 from pyarrow import parquet
 from serving import until
@@ -48,13 +50,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Predicting:
     """The command in a process of its own, and all that it starts."""
 
-    def __init__(self, bundle: Bundle, photos: Path, out: Path, *words: object, **more: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        photos: Path,
+        out: Path,
+        *words: object,
+        machine: Machine | None = None,
+        **more: str,
+    ) -> None:
         command = [sys.executable, "-m", "samesight", "predict", bundle.folder, photos, "--cluster", "ray"]
+        command = [*map(str, command), "--out", str(out), "--json", *map(str, words)]
         self.out = out
         self.log = out.with_suffix(".log")
         with self.log.open("w") as stream:
             self.process = subprocess.Popen(
-                [*map(str, command), "--out", str(out), "--json", *map(str, words)],
+                command if machine is None else machine.within(*command),
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 text=True,
@@ -80,7 +91,7 @@ class Predicting:
 
 
 @contextlib.contextmanager
-def predicting(*words: Any, **more: str) -> Iterator[Predicting]:
+def predicting(*words: Any, **more: Any) -> Iterator[Predicting]:
     running = Predicting(*words, **more)
     family: list[psutil.Process] = []
     try:
@@ -234,6 +245,49 @@ def test_a_machine_of_two_is_lost_on_the_way(bundle: Bundle, photos: Path, tmp_p
         assert nodes.poll() is None  # a Ray that was joined is left as it was
     finally:
         nodes.communicate("\n", timeout=60)
+
+
+# The command `ray`, which waits for its first node longer than 30 seconds, as a busy machine needs.
+RAY = """
+from ray.scripts.scripts import main
+from samesight.cluster.run import _patient
+
+with _patient():
+    main()
+"""
+# A machine that cannot be reached is given up within seconds, and one that starts slowly is not.
+HEALTH = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_agent_register_timeout_ms": "180000",
+}
+
+
+@pytest.mark.slow
+def test_a_machine_is_cut_off_on_the_way(bundle: Bundle, photos: Path, tmp_path: Path) -> None:
+    """Two machines of namespaces, an address each. The one that is cut off works on for a while."""
+    if (why := machines.missing()) is not None:
+        pytest.skip(why)
+    words = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 40, **HEALTH}
+    start = (sys.executable, "-c", RAY, "start", "--block", "--num-cpus", 2)
+    start = (*start, "--object-store-memory", 100 << 20)
+    with machines.two_machines(tmp_path) as (one, two):
+        head = ("--head", "--port", 6379, "--include-dashboard=false", "--temp-dir", machines.SCRATCH)
+        address = f"{one.address}:6379"
+        one.start(*start, *head, "--node-ip-address", one.address, log=tmp_path / "one.log", **words)
+        until(lambda: "Ray runtime started" in (tmp_path / "one.out").read_text(), START_S)
+        joining = ("--address", address, "--node-ip-address", two.address)
+        two.start(*start, *joining, log=tmp_path / "two.log", **words)
+        until(lambda: "Ray runtime started" in (tmp_path / "two.out").read_text(), START_S)
+        out = tmp_path / "job"
+        with predicting(bundle, photos, out, "--address", address, machine=one, **words) as running:
+            until(lambda: running.at_work() and two.workers(), START_S)
+            two.cut()
+            cut_off = two.workers()
+            told = running.ended(2)
+            assert (told["photos"], told["run"]["workers"]) == (PHOTOS, 3)
+            assert cut_off
+        check_answers(out, photos)
 
 
 def test_words_that_do_not_go_together(

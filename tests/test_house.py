@@ -41,7 +41,7 @@ CORE = {
 LAYERS = "samesight.verify.layers"  # names the layer at which two ONNX files differ, so runs both
 # What imports the core alone, and what its own extra brings.
 EXTRAS = {
-    "serve": {"starlette", "uvicorn", "python_multipart", "prometheus_client"},
+    "serve": {"starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client"},
     "cluster": {"ray", "pyarrow"},
 }
 DRAW = {

@@ -30,6 +30,7 @@ from samesight.serve.guard import Guard, Tokens
 from samesight.serve.logs import Log
 from samesight.serve.metrics import CONTENT_TYPE, Metrics
 from samesight.serve.openapi import description
+from samesight.serve.processes import Proved
 from samesight.serve.protocol import Answers, ProtocolError, metadata, read_request, write_answer
 from samesight.serve.refusal import Refusal, photo_status
 from samesight.serve.settings import Settings
@@ -53,7 +54,9 @@ PAGE_POLICY = (
 class Service:
     """One process's server, without its sockets: an ASGI application, and what stands behind it."""
 
-    def __init__(self, settings: Settings, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, settings: Settings, on_failure: Callable[[Exception], None], proved: Proved | None = None
+    ) -> None:
         """`on_failure` hears of the error that keeps the server from ever becoming ready."""
         self.settings = settings
         self.metrics = Metrics()
@@ -67,6 +70,7 @@ class Service:
         )
         self._budget = Budget(settings.memory_mib << 20)
         self._on_failure = on_failure
+        self._proved = proved
         self._stopping = threading.Event()
         self.app = self._build()
 
@@ -122,15 +126,22 @@ class Service:
             self._stopping.set()
             await asyncio.to_thread(self.pool.close)
 
+    def load(self) -> None:
+        """Open and prove every bundle. Raises SamesightError."""
+        self.shelf.load()
+        self.metrics.ready.set(1)
+        if self._proved is not None:
+            self._proved.tell()
+        self.log("ready", threads=self.pool.threads, queue=self.pool.length)
+
     def _keep(self) -> None:
         """Load the bundles, then look for replaced ones until the server stops. Runs in its own thread."""
         try:
-            self.shelf.load()
+            if not self.shelf.ready:
+                self.load()
         except Exception as error:
             self._on_failure(error)
             return
-        self.metrics.ready.set(1)
-        self.log("ready", threads=self.pool.threads, queue=self.pool.length)
         while self.settings.reload_s and not self._stopping.wait(self.settings.reload_s):
             try:
                 self.shelf.refresh()
@@ -148,8 +159,9 @@ class Service:
         return JSONResponse({"live": True})
 
     async def server_ready(self, _: Request) -> Response:
-        """Whether all bundles have been proved and the server is not stopping."""
-        ready = self.shelf.ready and not self._stopping.is_set()
+        """Whether all bundles have been proved, by all processes, and the server is not stopping."""
+        all_proved = self._proved is None or self._proved.by_all()
+        ready = self.shelf.ready and all_proved and not self._stopping.is_set()
         return JSONResponse({"live": True, "ready": ready}, 200 if ready else 503, _retry(ready))
 
     async def server_metadata(self, _: Request) -> Response:

@@ -18,17 +18,37 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from samesight.errors import InputError, SamesightError
 from samesight.serve.logs import Log, PlainHandler
 from samesight.serve.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["Proved", "serve"]
 
 BACKLOG = 2048
 HEALTHY_S = 10.0
 KILL_S = 5.0
+
+
+@dataclass(frozen=True)
+class Proved:
+    """Which of several processes have ever proved their bundles: each sets a flag of its own, so no lock."""
+
+    flags: Any
+    """One of each process, in memory that all of them share."""
+    place: int
+    """This process's."""
+
+    def tell(self) -> None:
+        """This process has."""
+        self.flags[self.place] = 1
+
+    def by_all(self) -> bool:
+        """Whether all have."""
+        return all(self.flags)
 
 
 def serve(settings: Settings) -> int:
@@ -41,8 +61,14 @@ def serve(settings: Settings) -> int:
         return run_one(settings, listening) if settings.workers == 1 else _run_several(settings, listening)
 
 
-def run_one(settings: Settings, listening: socket.socket) -> int:
-    """Serve in this process. Raises the error that keeps the server from becoming ready."""
+def run_one(
+    settings: Settings, listening: socket.socket, proved: Proved | None = None, *, at_once: bool = True
+) -> int:
+    """Serve in this process. Raises the error that keeps the server from becoming ready.
+
+    `proved` is of several processes. Without `at_once`, this one answers nothing before its bundles have
+    passed: others do so meanwhile.
+    """
     import uvicorn
 
     from samesight.serve.app import Service
@@ -54,7 +80,9 @@ def run_one(settings: Settings, listening: socket.socket) -> int:
         failures.append(error)
         server.should_exit = True
 
-    service = Service(settings, failed)
+    service = Service(settings, failed, proved)
+    if not at_once:
+        service.load()
     _hear_uvicorn(service.log)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -93,7 +121,10 @@ def _run_several(settings: Settings, listening: socket.socket) -> int:
     workers: list[_Worker] = []
     try:
         with _shared_metrics():
-            workers += [_Worker(settings, listening, place) for place in range(settings.workers)]
+            flags = multiprocessing.get_context("spawn").RawArray("b", settings.workers)
+            workers += [
+                _Worker(settings, listening, Proved(flags, place)) for place in range(settings.workers)
+            ]
             while not stopping.wait(0.1):
                 for worker in workers:
                     if (code := worker.look_after()) is not None:
@@ -108,15 +139,15 @@ def _run_several(settings: Settings, listening: socket.socket) -> int:
 class _Worker:
     """One of several processes, started again when it dies."""
 
-    def __init__(self, settings: Settings, listening: socket.socket, place: int) -> None:
-        self._settings, self._listening, self._place = settings, listening, place
+    def __init__(self, settings: Settings, listening: socket.socket, proved: Proved) -> None:
+        self._settings, self._listening, self._proved = settings, listening, proved
         self._log = Log(settings.log)
-        self.start()
+        self.start(at_once=True)
 
-    def start(self) -> None:
+    def start(self, *, at_once: bool) -> None:
         context = multiprocessing.get_context("spawn")
-        given = (self._settings, self._listening)
-        self.process = context.Process(target=_child, args=given, name=f"serve {self._place}")
+        given = (self._settings, self._listening, self._proved, at_once)
+        self.process = context.Process(target=_child, args=given, name=f"serve {self._proved.place}")
         self.process.start()
         self._since = time.monotonic()
 
@@ -131,7 +162,8 @@ class _Worker:
         self._log("process ended", level="error", pid=self.process.pid, code=code)
         if code in (1, 2) or time.monotonic() - self._since < HEALTHY_S:
             return code if code in (1, 2) else 2  # it dies as it starts, or has said what is wrong
-        self.start()
+        # Until all have been ready, somebody must say that they are not; after that, others answer meanwhile.
+        self.start(at_once=not self._proved.by_all())
         return None
 
 
@@ -151,11 +183,12 @@ def _end(workers: Sequence[_Worker], grace_s: float) -> int:
     return code
 
 
-def _child(settings: Settings, listening: socket.socket) -> None:
+def _child(settings: Settings, listening: socket.socket, proved: Proved, at_once: bool) -> None:
     """The main of one of several processes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is for the first; this one may be proving bundles
     threading.Thread(target=_stop_with_parent, name="serve-parent", daemon=True).start()
     try:
-        code = run_one(settings, listening)
+        code = run_one(settings, listening, proved, at_once=at_once)
     except SamesightError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         code = error.exit_code
