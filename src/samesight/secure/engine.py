@@ -89,7 +89,7 @@ def _obey(
         from samesight.secure.program import Engine
 
         graph = Graph.from_json(order["graph"])
-        engine = Engine(graph, order["protocol"], order["bits"], label=order["label"])
+        engine = Engine(graph, order["protocol"], order["bits"], order["room"], label=order["label"])
         versions = {name: version(name) for name in ("spu", "jax", "numpy")}
         return engine, {"program": engine.id, "versions": versions}, None
     if kind == "link":

@@ -49,6 +49,9 @@ class Served:
     bundle: Bundle
     network: Network
     bits: int
+    """Fraction bits of every number."""
+    room: int
+    """Numbers stay below 2^room."""
     reveal_logits: bool = False
     ledger: Ledger | None = None
 
@@ -200,6 +203,7 @@ def _session(served: Served, place: Place, others: Mapping[str, tuple[Channel, M
         "bundle": served.bundle.id,
         "graph": graph.to_json(),
         "bits": served.bits,
+        "room": served.room,
         "logits": wants_logits,
     }
     inbox = Inbox()
