@@ -92,6 +92,7 @@ class Door:
             if hello is None:
                 raise PartyError("a connection ended before it said who it is")
             role = _check_hello(hello, channel, self._place)
+            channel.stay_alive()
             self.arrived.put((role, channel, hello))
         except SamesightError as error:
             say(f"refused: {one_line(error)}")
@@ -208,7 +209,7 @@ def _session(served: Served, place: Place, others: Mapping[str, tuple[Channel, M
     }
     inbox = Inbox()
     for role, (channel, _) in others.items():
-        inbox.watch(role, channel.receive)
+        inbox.watch(role, channel.heard)
         more: dict[str, Any] = {}
         if role == "image":
             more = {

@@ -123,6 +123,7 @@ def join(
 ) -> Message:
     """From the offer to the shared weights, for a party that has none; the offer. Raises PartyError."""
     offer = inbox.expect("model", "offer")
+    channel.stay_alive()
     session = wire.field(offer, "session", str, 64)
     bits = wire.field(offer, "bits", int, MOST)
     room = wire.field(offer, "room", int, WORD_BITS)
