@@ -247,7 +247,7 @@ def test_a_party_that_dies_or_stands_still_ends_it_for_all(
             "model", engine, "--bundle", "bundle", "--sessions", "1", "--ledger", ledger.name
         ),
         "helper": machines.party("helper", engine, "--sessions", "1"),
-        "image": machines.party("image", engine, *["photo.png"] * 2000),
+        "image": machines.party("image", engine, *["photo.png"] * 400),
     }
     lost = parties.pop(role)
     try:
