@@ -234,7 +234,7 @@ def test_three_machines_with_certificates_and_their_own_data(
 
 @pytest.mark.parametrize(
     ("role", "kind"),
-    [*((role, signal.SIGKILL) for role in ROLES), ("helper", signal.SIGSTOP), ("model", signal.SIGSTOP)],
+    [*((role, signal.SIGKILL) for role in ROLES), ("helper", signal.SIGSTOP)],
 )
 def test_a_party_that_dies_or_stands_still_ends_it_for_all(
     machines: Machines, engine: Path, role: str, kind: signal.Signals
