@@ -1,8 +1,8 @@
 """A party's engine as a process: `python -m samesight.secure.engine IN OUT LOG`, in the engine's environment.
 
 It takes orders from the party's own process through the pipe IN and answers through OUT; each frame is JSON
-and, where it says so, an array. It ends when its pipe does, and when its party is gone in the middle of a run,
-so nothing is left running behind a party that died. What the engine's libraries print goes to LOG.
+and, where it says so, an array. It ends when its pipe does, and in the middle of a run when its party is
+gone, so that nothing is left running behind one that died. What the engine's libraries print goes to LOG.
 """
 
 from __future__ import annotations
