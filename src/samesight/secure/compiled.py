@@ -24,9 +24,7 @@ from samesight.secure.stages import Program, Signs, split
 __all__ = ["Compiled"]
 
 AT_ONCE = 1 << 20  # numbers whose signs are found in one run: more need memory, and save no time
-ANY_SIZE = (
-    1_000_003  # stands for the number of words while the circuit is compiled; no other number there is it
-)
+ANY_SIZE = 1_000_003  # stands for the number of words while the circuit is compiled
 WHERE = ("left", "right", "last", "total")  # what the circuit takes
 NUMBERS, WORDS, BITS = "aby3.AShr<FM64>", "aby3.BShr<PT_U64,64>", "aby3.BShr<PT_U8,1>"
 
@@ -52,7 +50,7 @@ class Compiled:
         ]
         signs = [part for part in self.parts if isinstance(part, Signs)]
         pieces = {words for part in signs for _, words in _pieces(int(np.prod(part.shape)))}
-        self._circuits = _circuits(pieces)
+        self._circuits = _circuits(pieces) if pieces else {}
 
     @property
     def id(self) -> str:
