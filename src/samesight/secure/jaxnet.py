@@ -104,7 +104,7 @@ def _at_least_zero(value: Value) -> Value:
 
 
 def _larger(one: Value, other: Value) -> Value:
-    return other + _at_least_zero(one - other)
+    return jnp.where(not_negative(one - other), one, other)
 
 
 def _clip(graph: Graph, step: Step, value: Value) -> Value:
