@@ -51,7 +51,9 @@ DRAW = {
     "samesight.zoo.figure",
 }  # with matplotlib, when asked
 
-ENGINE = {"samesight.secure.jaxnet", "samesight.secure.program"}  # run in the engine's own environment
+ENGINE = {
+    f"samesight.secure.{name}" for name in ("jaxnet", "stages", "compiled", "program")
+}  # run in the engine's own environment
 
 
 def modules() -> dict[str, Path]:

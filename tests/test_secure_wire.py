@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 pytest.importorskip("cryptography")
 
 from samesight.errors import InputError, PartyError
+from samesight.secure import wire
 from samesight.secure.certificates import make_certificates
 from samesight.secure.ledger import Ledger
 from samesight.secure.modelparty import Door
 from samesight.secure.party import Place, sign_in
+from samesight.secure.process import EngineProcess
 from samesight.secure.protocols import PROTOCOLS, protocol
 from samesight.secure.wire import Address, Channel, Inbox, Tls, connect, listen, read_peers
 
@@ -112,6 +115,37 @@ def test_an_end_is_noticed_at_once() -> None:
     other.close()
     with pytest.raises(PartyError, match="helper's party went away"):
         inbox.expect("model", "offer", 5)
+
+
+def test_a_side_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "STILL_SECONDS", 0.5)
+    one, other = socket.socketpair()
+    mine, theirs = Channel(one, None, None), Channel(other, None, None)
+    theirs.stay_alive()
+    inbox = Inbox()
+    inbox.watch("helper", mine.heard)
+    time.sleep(1.5)  # much longer than a silence may be
+    theirs.send("ran")
+    assert inbox.expect("helper", "ran", 5)["kind"] == "ran"
+    theirs._closed.set()  # it says no more, and does not go away either
+    with pytest.raises(PartyError, match="nothing was heard"):
+        inbox.next(10)
+
+
+def test_an_engine_that_hangs_is_ended_while_its_answer_is_waited_for(tmp_path: Path) -> None:
+    hanging = tmp_path / "python"
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    engine = EngineProcess(hanging, 1)
+    inbox = Inbox()
+    inbox.watch("engine", engine.receive)
+    time.sleep(0.3)  # until the thread reads
+    begun = time.monotonic()
+    engine.close()
+    assert time.monotonic() - begun < 10
+    with pytest.raises(PartyError, match=r"stopped|said"):
+        inbox.next(10)
 
 
 def test_plain_connections_stay_on_this_machine() -> None:

@@ -1,8 +1,8 @@
 """A party's engine as a process: `python -m samesight.secure.engine IN OUT LOG`, in the engine's environment.
 
 It takes orders from the party's own process through the pipe IN and answers through OUT; each frame is JSON
-and, where it says so, an array. It ends when its pipe does, so nothing is left running behind a party that
-died. What the engine's libraries print goes to LOG.
+and, where it says so, an array. It ends when its pipe does, and in the middle of a run when its party is
+gone, so that nothing is left running behind one that died. What the engine's libraries print goes to LOG.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import resource
 import struct
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = ["main", "read_frame", "write_frame"]
 
+PARTY_SECONDS = 0.5  # between two looks whether the party is still there
 MAX_HEAD_BYTES = 32 << 20
 MAX_ARRAY_BYTES = 16 << 30
 
@@ -64,6 +67,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     engine: Any = None
     try:
         while (frame := read_frame(orders)) is not None:
@@ -75,6 +79,13 @@ def main(arguments: list[str]) -> int:
         write_frame(answers, {"kind": "failed", "why": f"{type(error).__name__}: {error}"[:500]})
         return 1
     return 0
+
+
+def _end_with(party: int) -> None:
+    """End this process at once when its parent is another one than `party`."""
+    while os.getppid() == party:
+        time.sleep(PARTY_SECONDS)
+    os._exit(1)
 
 
 def _obey(
@@ -89,7 +100,7 @@ def _obey(
         from samesight.secure.program import Engine
 
         graph = Graph.from_json(order["graph"])
-        engine = Engine(graph, order["protocol"], order["bits"], label=order["label"])
+        engine = Engine(graph, order["protocol"], order["bits"], order["room"], label=order["label"])
         versions = {name: version(name) for name in ("spu", "jax", "numpy")}
         return engine, {"program": engine.id, "versions": versions}, None
     if kind == "link":

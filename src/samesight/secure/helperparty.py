@@ -36,7 +36,7 @@ def serve_helper(place: Place, *, sessions: int | None = None) -> int:
             inbox = Inbox()
             channel = sign_in(place, "helper")
             stack.callback(channel.close)
-            inbox.watch("model", channel.receive)
+            inbox.watch("model", channel.heard)
             engine = stack.enter_context(started(place, inbox))
             places = stack.enter_context(ways(place, "helper"))
             say("signed in as the helper; waiting for an image's owner")

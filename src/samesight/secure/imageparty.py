@@ -78,7 +78,7 @@ class ImageSession:
             self._inbox = Inbox()
             self._channel = sign_in(self._place, "image", batch=self._batch, logits=self._logits)
             stack.callback(self._channel.close)
-            self._inbox.watch("model", self._channel.receive)
+            self._inbox.watch("model", self._channel.heard)
             self._engine = stack.enter_context(started(self._place, self._inbox))
             places = stack.enter_context(ways(self._place, "image"))
             try:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samesight.secure.graph import Graph, Step, is_not_negative
+from samesight.secure.stages import not_negative
 
 __all__ = ["forward", "laid_out", "top_label"]
 
@@ -66,10 +67,9 @@ def top_label(logits: Value) -> Value:
         # the left of each pair is of the lower index throughout, and stays where both are equal
         left, right = best[:, :pairs], best[:, half:]
         lower, higher = index[:, :pairs], index[:, half:]
-        wins = left < right
-        wins_int = wins.astype(jnp.int32)
-        best = jnp.concatenate([jnp.where(wins, right, left), best[:, pairs:half]], axis=1)
-        index = jnp.concatenate([lower + wins_int * (higher - lower), index[:, pairs:half]], axis=1)
+        stays = not_negative(left - right)
+        best = jnp.concatenate([jnp.where(stays, left, right), best[:, pairs:half]], axis=1)
+        index = jnp.concatenate([jnp.where(stays, lower, higher), index[:, pairs:half]], axis=1)
     return index[:, 0]
 
 
@@ -96,7 +96,15 @@ def _scale(graph: Graph, step: Step, value: Value, scale: Value, shift: Value) -
 
 
 def _relu(graph: Graph, step: Step, value: Value) -> Value:
-    return jnp.maximum(value, 0.0)
+    return _at_least_zero(value)
+
+
+def _at_least_zero(value: Value) -> Value:
+    return value * not_negative(value).astype(value.dtype)
+
+
+def _larger(one: Value, other: Value) -> Value:
+    return jnp.where(not_negative(one - other), one, other)
 
 
 def _clip(graph: Graph, step: Step, value: Value) -> Value:
@@ -104,7 +112,7 @@ def _clip(graph: Graph, step: Step, value: Value) -> Value:
 
 
 def _between(value: Value, low: Any, high: Any) -> Value:
-    both = jnp.maximum(jnp.stack([value - low, value - high]), 0.0)
+    both = _at_least_zero(jnp.stack([value - low, value - high]))
     return low + both[0] - both[1]
 
 
@@ -134,7 +142,7 @@ def _max_pool(graph: Graph, step: Step, value: Value) -> Value:
     safe = to_relu or is_not_negative(graph, step.inputs[0])
     value = _padded(value, step, 0.0 if safe else LOWEST)
     for axis, kernel, stride in _axes(step):
-        value = _tree(jnp.maximum, _windows(value, axis, kernel, stride))
+        value = _tree(_larger, _windows(value, axis, kernel, stride))
     return value
 
 

@@ -49,6 +49,9 @@ class Served:
     bundle: Bundle
     network: Network
     bits: int
+    """Fraction bits of every number."""
+    room: int
+    """Numbers stay below 2^room."""
     reveal_logits: bool = False
     ledger: Ledger | None = None
 
@@ -89,6 +92,7 @@ class Door:
             if hello is None:
                 raise PartyError("a connection ended before it said who it is")
             role = _check_hello(hello, channel, self._place)
+            channel.stay_alive()
             self.arrived.put((role, channel, hello))
         except SamesightError as error:
             say(f"refused: {one_line(error)}")
@@ -200,11 +204,12 @@ def _session(served: Served, place: Place, others: Mapping[str, tuple[Channel, M
         "bundle": served.bundle.id,
         "graph": graph.to_json(),
         "bits": served.bits,
+        "room": served.room,
         "logits": wants_logits,
     }
     inbox = Inbox()
     for role, (channel, _) in others.items():
-        inbox.watch(role, channel.receive)
+        inbox.watch(role, channel.heard)
         more: dict[str, Any] = {}
         if role == "image":
             more = {

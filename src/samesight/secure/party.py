@@ -23,7 +23,7 @@ from samesight.secure import wire
 from samesight.secure.graph import Graph
 from samesight.secure.process import EngineProcess
 from samesight.secure.protocols import ROLES, Protocol
-from samesight.secure.ranges import LEAST, MOST
+from samesight.secure.ranges import LEAST, LEAST_ROOM, MOST, WORD_BITS
 from samesight.secure.wire import Address, Channel, Inbox, Message, Tls
 
 __all__ = [
@@ -101,6 +101,7 @@ def order_compile(engine: EngineProcess, place: Place, public: Mapping[str, Any]
         graph=public["graph"],
         protocol=place.protocol.name,
         bits=public["bits"],
+        room=public["room"],
         label=not public["logits"],
     )
 
@@ -122,9 +123,11 @@ def join(
 ) -> Message:
     """From the offer to the shared weights, for a party that has none; the offer. Raises PartyError."""
     offer = inbox.expect("model", "offer")
+    channel.stay_alive()
     session = wire.field(offer, "session", str, 64)
     bits = wire.field(offer, "bits", int, MOST)
-    if not session.isalnum() or bits < LEAST:
+    room = wire.field(offer, "room", int, WORD_BITS)
+    if not session.isalnum() or bits < LEAST or room < LEAST_ROOM:
         raise PartyError("the model's party offers something that does not fit")
     wire.field(offer, "logits", bool)
     Graph.from_json(offer.get("graph"))

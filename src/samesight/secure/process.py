@@ -95,14 +95,15 @@ class EngineProcess:
 
     def close(self) -> None:
         """End it, by force where it does not end by itself."""
-        for stream in (self._orders, self._answers):
-            with suppress(OSError):
-                stream.close()
+        with suppress(OSError):
+            self._orders.close()
         try:
             self._process.wait(END_SECONDS if self._ended_well else 0.2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with suppress(OSError):  # only now: whoever still reads from a living engine would be waited for
+            self._answers.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     _ended_well = False

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import spu.api
 import spu.libspu
-import spu.utils.frontend as frontend
 from numpy.typing import NDArray
 
+from samesight.secure.compiled import Compiled
 from samesight.secure.graph import Graph
 from samesight.secure.jaxnet import forward, laid_out
 from samesight.secure.protocols import IMAGE, MODEL, PROTOCOLS
+from samesight.secure.signs import WIDTH
 
 __all__ = ["Engine", "Traffic"]
 
@@ -50,8 +51,11 @@ class Traffic:
 class Engine:
     """One party's engine: compiled for one network, linked with the others, then run image by image."""
 
-    def __init__(self, graph: Graph, protocol: str, bits: int, *, label: bool) -> None:
-        """Compile. Every party does this by itself from the public part; the hashes must agree."""
+    def __init__(self, graph: Graph, protocol: str, bits: int, room: int, *, label: bool) -> None:
+        """Compile, with `bits` fraction bits, for values below 2^`room`.
+
+        Every party does this by itself from the public part; the hashes must agree.
+        """
         self.graph = graph
         self.protocol = PROTOCOLS[protocol]
         self.config = _config(protocol, bits)
@@ -59,24 +63,13 @@ class Engine:
         empty = laid_out(graph, dict(zip(graph.weight_shapes, weights, strict=True)))
         image = np.zeros(graph.shape, np.float32)
         self._names = ["image", *graph.weight_shapes]
-        secret = spu.libspu.Visibility.VIS_SECRET
-        self._program, _ = frontend.compile(
-            frontend.Kind.JAX,
-            forward(graph, label=label),
-            [image, *empty],
-            {},
-            self._names,
-            [secret] * len(self._names),
-            lambda outputs: ["answer"],
-            copts=spu.libspu.CompilerOptions(),
-        )
+        cut = max(0, bits + room + 2 - WIDTH) if self.protocol.name == "aby3" else None
+        self._program = Compiled(forward(graph, label=label), [image, *empty], self._names, cut)
 
     @property
     def id(self) -> str:
         """The SHA-256 of the compiled program and of how it is run."""
-        code = self._program.code
-        parts = [code if isinstance(code, bytes) else code.encode("latin-1"), "\0".join(self._names).encode()]
-        return hashlib.sha256(b"\0\0".join([*parts, self.config.SerializeToString()])).hexdigest()
+        return hashlib.sha256(self._program.id.encode() + self.config.SerializeToString()).hexdigest()
 
     def link(self, rank: int, session: str, places: Sequence[str], log: Path) -> None:
         """Connect with the others; `places` has a host and port a rank, `log` takes the engine's words."""
@@ -109,7 +102,7 @@ class Engine:
         start = time.monotonic()
         before = os.path.getsize(self._log)
         image_bytes = self._share("image", image, IMAGE)
-        self._runtime.run(self._program)
+        self._program.run(self._runtime, self.rank)
         mine = self._runtime.get_var("answer")
         result: NDArray[Any] | None = None
         if self.rank == IMAGE:
@@ -185,11 +178,10 @@ _COUNT = re.compile(
 
 
 def _traffic(log: Path, start: int, more_bytes: int) -> Traffic:
-    """The engine's count of its last run, from its log behind `start`, and the shares of image and answer."""
+    """The engine's count of what it ran, from its log behind `start`, and the shares of image and answer."""
     with log.open("rb") as stream:
         stream.seek(start)
         found = _COUNT.findall(stream.read())
-    if not found:
-        return Traffic(more_bytes, 0, 0)
-    sent, received, _, messages = map(int, found[-1])
+    runs = [tuple(map(int, run)) for run in found]
+    sent, received, messages = (sum(run[place] for run in runs) for place in (0, 1, 3))
     return Traffic(sent + more_bytes, received, messages)

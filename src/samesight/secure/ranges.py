@@ -14,18 +14,23 @@ from samesight.errors import InputError
 from samesight.secure.reading import Network
 from samesight.secure.writing import write_onnx
 
-__all__ = ["fraction_bits", "largest_value"]
+__all__ = ["fraction_bits", "largest_value", "room_bits"]
 
 MOST, LEAST = 22, 12
 SAMPLES = 8
+LEAST_ROOM = 10  # what pads a maximum is -1024
 ROOM_BITS = 6  # for images that give larger values than the golden samples: 64 times
 WORD_BITS = 62
 
 
+def room_bits(largest: float) -> int:
+    """The number of bits before the point, for golden samples that give values up to `largest`."""
+    return max(LEAST_ROOM, int(np.ceil(np.log2(max(largest, 1.0)))) + ROOM_BITS)
+
+
 def fraction_bits(largest: float) -> int:
     """The number of bits for values up to `largest`. Raises InputError where it is too large for any."""
-    needed = int(np.ceil(np.log2(max(largest, 1.0)))) + ROOM_BITS
-    bits = min(MOST, (WORD_BITS - needed) // 2)
+    bits = min(MOST, (WORD_BITS - room_bits(largest)) // 2)
     if bits < LEAST:
         raise InputError(
             "the network's values are too large for 64-bit fixed point",

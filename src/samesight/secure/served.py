@@ -6,7 +6,7 @@ from samesight.bundle import Bundle
 from samesight.secure.ledger import Ledger
 from samesight.secure.modelparty import Served
 from samesight.secure.prove import golden_tensors
-from samesight.secure.ranges import SAMPLES, fraction_bits, largest_value
+from samesight.secure.ranges import SAMPLES, fraction_bits, largest_value, room_bits
 from samesight.secure.reading import read_network
 from samesight.secure.rewrite import for_mpc
 
@@ -17,5 +17,5 @@ def served_from(bundle: Bundle, *, reveal_logits: bool = False, ledger: Ledger |
     """What is offered of `bundle`. Raises InputError where the network cannot be run, or has no samples."""
     network = for_mpc(read_network(bundle))
     tensors = (tensor for tensor, _ in zip(golden_tensors(bundle), range(SAMPLES), strict=False))
-    bits = fraction_bits(largest_value(network, tensors))
-    return Served(bundle, network, bits, reveal_logits, ledger)
+    largest = largest_value(network, tensors)
+    return Served(bundle, network, fraction_bits(largest), room_bits(largest), reveal_logits, ledger)

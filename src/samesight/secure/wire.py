@@ -41,6 +41,8 @@ MAX_MESSAGE_BYTES = 16 << 20  # the public part of the largest network is 1 MB
 HANDSHAKE_SECONDS = 10.0
 SEND_SECONDS = 60.0
 SILENT_SECONDS = 10  # a peer whose machine is gone is given up after this
+ALIVE, ALIVE_SECONDS = "alive", 5.0  # said so often by each side in a session
+STILL_SECONDS = 30.0  # a peer that does not even say that is given up: it stands still
 Message: TypeAlias = dict[str, Any]
 
 
@@ -88,6 +90,7 @@ class Channel:
     def __init__(self, stream: socket.socket, role: str | None, certificate: str | None) -> None:
         self._stream, self.role, self.certificate = stream, role, certificate
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send a message. Raises PartyError where the other side is gone."""
@@ -119,6 +122,26 @@ class Channel:
             raise PartyError("another party sent what is no message", found=type(message).__name__)
         return message
 
+    def heard(self) -> Message | None:
+        """The next message of a side that is to say every few seconds that it is there.
+
+        None where it has closed. Raises PartyError where it has been silent.
+        """
+        while True:
+            message = self.receive(STILL_SECONDS)
+            if message is None or message["kind"] != ALIVE:
+                return message
+
+    def stay_alive(self) -> None:
+        """Say every few seconds that this side is there, until the connection ends."""
+
+        def beat() -> None:
+            with suppress(PartyError):
+                while not self._closed.wait(ALIVE_SECONDS):
+                    self.send(ALIVE)
+
+        threading.Thread(target=beat, name="alive", daemon=True).start()
+
     def _exactly(self, size: int, seconds: float | None) -> bytes | None:
         parts = bytearray()
         while len(parts) < size:
@@ -141,6 +164,7 @@ class Channel:
 
     def close(self) -> None:
         """Close it; the other side sees the end."""
+        self._closed.set()
         with suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)
         self._stream.close()
