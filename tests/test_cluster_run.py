@@ -140,11 +140,9 @@ def workers(family: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.mark.slow  # a Ray takes 10 CPU seconds to start, and minutes where others are busy
 def test_a_worker_is_killed_on_the_way(bundle: Bundle, photos: Path, tmp_path: Path) -> None:
     with predicting(bundle, photos, tmp_path / "job", "--workers", 2, "--top", 2) as running:
-        until(running.at_work, START_S)
+        until(lambda: running.at_work() and len(workers(running.family())) == 2, START_S)
         family = running.family()
-        at_work = workers(family)
-        at_work[0].kill()
-        assert len(at_work) == 2
+        workers(family)[0].kill()
         assert listening(family) <= LOOPBACK
         told = running.ended(2)
         assert (told["photos"], told["errors"], told["shards"]) == (PHOTOS, 1, 4)
