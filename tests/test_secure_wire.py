@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 pytest.importorskip("cryptography")
 
+from samesight.cli import main
 from samesight.errors import InputError, PartyError
 from samesight.secure import wire
 from samesight.secure.certificates import make_certificates
 from samesight.secure.ledger import Ledger
 from samesight.secure.modelparty import Door
-from samesight.secure.party import Place, sign_in
+from samesight.secure.party import Place, join, sign_in
 from samesight.secure.process import EngineProcess
 from samesight.secure.protocols import PROTOCOLS, protocol
 from samesight.secure.wire import Address, Channel, Inbox, Tls, connect, listen, read_peers
@@ -87,6 +91,22 @@ def test_another_version_is_told() -> None:
 def pair() -> tuple[Channel, socket.socket]:
     mine, other = socket.socketpair()
     return Channel(mine, None, None), other
+
+
+@pytest.mark.row("X3")
+def test_another_bundle_is_not_taken() -> None:
+    channel, other = pair()
+    model, inbox = Channel(other, None, None), Inbox()
+    inbox.watch("model", channel.heard)
+    model.send("offer", bundle="ab" * 32)
+    place = replace(place_at(1, None), bundle_id="ab" * 6 + "c")
+    with pytest.raises(PartyError, match="another bundle") as told:
+        join(inbox, channel, cast("EngineProcess", None), place, "image", [])  # before any engine is asked
+    assert told.value.found == "ab" * 32
+    model.send("offer", bundle="ab" * 32)
+    with pytest.raises(PartyError) as told:  # the one that is wanted; what else an offer has is missing here
+        join(inbox, channel, cast("EngineProcess", None), replace(place, bundle_id="ab" * 6), "image", [])
+    assert "another bundle" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +204,20 @@ def test_queries_are_counted_before_they_are_answered(tmp_path: Path) -> None:
     assert Ledger("a" * 64, limit=3, path=path).left("another") == 3
     with pytest.raises(InputError, match="not one of this bundle"):
         Ledger("b" * 64, path=path)
+
+
+@pytest.mark.parametrize(
+    ("role", "given", "told"),
+    [
+        ("model", "ab" * 16, "has the bundle itself"),
+        ("image", "AB" * 16, "12 to 64"),
+        ("helper", "abc", "12 to 64"),
+    ],
+)
+def test_a_bundle_id_that_is_none_is_told(
+    role: str, given: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = "model=127.0.0.1:1,image=127.0.0.1:2,helper=127.0.0.1:3"
+    options = ["--role", role, "--peers", peers, "--bundle-id", given, "--python", sys.executable]
+    assert main(["secure", "party", *options]) == 2
+    assert told in capsys.readouterr().err

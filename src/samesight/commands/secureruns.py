@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def add_party(commands: Any) -> None:
     parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="a photo, for --role image")
     parser.add_argument("--role", required=True, metavar="ROLE", help="model, image or helper")
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="the bundle, for --role model")
+    parser.add_argument(
+        "--bundle-id",
+        metavar="ID",
+        help="take no other bundle, for --role image and helper; its first digits will do",
+    )
     parser.add_argument(
         "--trust", type=Path, metavar="KEY.pub", help="refuse a bundle not signed by this key"
     )
@@ -170,9 +176,8 @@ def _party(args: argparse.Namespace) -> int:
     choice(args.reveal, ("label", "logits"), "thing to reveal")
     chosen = protocol(args.protocol)
     choice(args.role, chosen.roles, f"role in {chosen.name}")
-    place = Place(
-        chosen, read_peers(args.peers, chosen.roles), find_python(args.python), _tls(args), float(args.wait)
-    )
+    peers, wanted, tls = read_peers(args.peers, chosen.roles), _bundle_id(args), _tls(args)
+    place = Place(chosen, peers, find_python(args.python), tls, float(args.wait), wanted)
     if args.role == "image":
         return _image_party(args, place)
     if args.photos:
@@ -183,6 +188,20 @@ def _party(args: argparse.Namespace) -> int:
             print(json.dumps({"ok": True, "sessions": done}))
         return 0
     return _model_party(args, place)
+
+
+def _bundle_id(args: argparse.Namespace) -> str | None:
+    """The wanted bundle's id, or how it begins. Raises InputError where it is none."""
+    given: str | None = args.bundle_id
+    if given is None:
+        return None
+    if args.role == "model":
+        raise InputError(
+            "the model's owner has the bundle itself", found="--bundle-id", fix="--bundle BUNDLE"
+        )
+    if not re.fullmatch("[0-9a-f]{12,64}", given):
+        raise InputError("--bundle-id is not a bundle's id", expected="12 to 64 of its digits", found=given)
+    return given
 
 
 def _tls(args: argparse.Namespace) -> Any:

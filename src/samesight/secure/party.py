@@ -57,6 +57,8 @@ class Place:
     tls: Tls | None = None
     wait_seconds: float = 60.0
     """How long the others are waited for."""
+    bundle_id: str | None = None
+    """The bundle that is wanted, or how its id begins; None: any."""
 
     @property
     def sign_in(self) -> Address:
@@ -124,6 +126,9 @@ def join(
     """From the offer to the shared weights, for a party that has none; the offer. Raises PartyError."""
     offer = inbox.expect("model", "offer")
     channel.stay_alive()
+    offered = wire.field(offer, "bundle", str, 64)
+    if not offered.startswith(place.bundle_id or ""):
+        raise PartyError("the model's party offers another bundle", expected=place.bundle_id, found=offered)
     session = wire.field(offer, "session", str, 64)
     bits = wire.field(offer, "bits", int, MOST)
     room = wire.field(offer, "room", int, WORD_BITS)
