@@ -27,6 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "one_photo.json"
 FITTED_PHOTOS = 300
+PEERS = {"samesight": "onnxruntime, Pillow, numpy", "samesight-rs": "ort, image, ndarray"}  # the same steps
 
 
 def fitted(network: str, photos: list[Path], classes: int, out: Path) -> None:
@@ -128,23 +129,17 @@ def figures(runs: list[dict]) -> dict:
 def alone(runs: dict[str, list[dict]]) -> dict[str, dict]:
     """Each contender's figures for one photo, and ours beside them; told as they are."""
     found = {name: figures(some) for name, some in runs.items()}
-    own = found["samesight"]
     for name, one in found.items():
-        one["samesight_wall_ratio"] = own["wall"]["median"] / one["wall"]["median"]
-        one["samesight_cpu_ratio"] = own["cpu"]["median"] / one["cpu"]["median"]
         print(
             f"{name:<28} wall {one['wall']['median']:.3f} s  cpu {one['cpu']['median']:.3f} s  "
-            f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB  "
-            f"samesight takes {one['samesight_wall_ratio']:.2f} of its time"
+            f"memory {one['memory_bytes']['median'] / 2**20:.0f} MiB"
         )
-    if "samesight-rs" in found:
-        own, peer_found = found["samesight-rs --cache"], found["ort, image, ndarray"]
-        for key in ("wall", "cpu"):
-            ratio = own[key]["median"] / peer_found[key]["median"]
-            own[f"{key}_of_plain_rust"] = ratio
-            plain = found["samesight-rs"][key]["median"] / peer_found[key]["median"]
-            found["samesight-rs"][f"{key}_of_plain_rust"] = plain
-            print(f"samesight-rs takes {plain:.2f} of plain Rust's {key} time, with --cache {ratio:.2f}")
+    for own, peer in PEERS.items():
+        for name in (own, f"{own} --cache"):
+            for key in ("wall", "cpu") if name in found else ():
+                ratio = found[name][key]["median"] / found[peer][key]["median"]
+                found[name][f"{key}_of_peer"] = ratio
+                print(f"{name} takes {ratio:.2f} of the {key} time of {peer}")
     return found
 
 
@@ -183,8 +178,10 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
     photo, labels = str(photos[0]), str(bundle / "labels_mapping.json")
     peers = HERE / "peers"
+    own = [sys.executable, "-m", "samesight", "predict", str(bundle), photo, "--json"]
     contenders = {
-        "samesight": [sys.executable, "-m", "samesight", "predict", str(bundle), photo, "--json"],
+        "samesight": own,
+        "samesight --cache": [*own, "--cache"],
         "onnxruntime, Pillow, numpy": [
             *(sys.executable, str(peers / "one_photo_onnx.py"), str(bundle / "model.onnx"), photo, labels)
         ],

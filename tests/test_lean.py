@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from samesight.bundle import Bundle
 from samesight.cli import main
 from samesight.errors import PhotoError
 from samesight.images.picture import picture, resize_picture
+from samesight.ortlibrary import Model
 from samesight.preprocess import Preprocess, decode, normalise, preprocess, resize
 from samesight.runtime import load
 
@@ -87,6 +89,117 @@ def test_the_command_says_the_same_and_loads_neither_numpy_nor_onnxruntime(
     assert main(words) == 0
     usual = capfd.readouterr()
     assert (done.stdout, done.stderr) == (usual.out, usual.err)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where graphs are kept, empty."""
+    monkeypatch.setenv("SAMESIGHT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "graphs"
+
+
+def without_models(patch: pytest.MonkeyPatch) -> None:
+    """Let only kept graphs be loaded."""
+    patch.setattr(lean, "check_whole", lambda *_: pytest.fail("the model itself"))
+
+
+def test_a_kept_graph_gives_the_same_answer(
+    copies: Bundle, files: list[Path], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for copy in copies.copies:
+        usual = [lean.classify(copies.folder, file, top=2, copy=copy.name) for file in files]
+        assert lean.classify(copies.folder, files[0], top=2, copy=copy.name, cache=True) == usual[0]
+        with monkeypatch.context() as patch:
+            without_models(patch)
+            for file, expected in zip(files, usual, strict=True):
+                found = lean.classify(copies.folder, file, top=2, copy=copy.name, cache=True)
+                assert found == expected is not None
+    assert len(list(kept.iterdir())) == len(copies.copies)
+
+
+def test_without_cache_nothing_is_kept_and_nothing_kept_is_used(
+    copies: Bundle, files: list[Path], kept: Path
+) -> None:
+    words = ["predict", str(copies.folder), str(files[0]), "--json"]
+    assert main(words) == 0
+    assert not kept.exists()
+    assert main([*words, "--cache"]) == 0
+    (place,) = kept.iterdir()
+    (place / "weights").write_bytes(b"")
+    (place / "sums").write_text("nothing that fits")
+    before = lean.classify(copies.folder, files[0], top=1)
+    assert before is not None
+    assert before == lean.classify(copies.folder, files[0], top=1, cache=True)
+
+
+@pytest.mark.parametrize("harm", ["weights", "graph", "sums", "missing", "others may write", "a link"])
+def test_a_spoilt_graph_is_not_used_but_made_again(
+    copies: Bundle, files: list[Path], kept: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = lean.classify(copies.folder, files[0], top=3, cache=True)
+    (place,) = kept.iterdir()
+    whole = {"graph.onnx", "sums", "weights"}
+    assert {path.name for path in place.iterdir()} == whole
+    if harm in ("weights", "graph"):
+        spoilt = place / {"weights": "weights", "graph": "graph.onnx"}[harm]
+        data = bytearray(spoilt.read_bytes())
+        data[len(data) // 2] ^= 1
+        spoilt.write_bytes(data)
+    elif harm == "sums":
+        (place / "sums").write_bytes(b"\xff")
+    elif harm == "missing":
+        (place / "weights").unlink()
+    elif harm == "others may write":
+        place.chmod(0o770)
+    else:
+        place.rename(kept.parent / "elsewhere")
+        place.symlink_to(kept.parent / "elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(lean, "_keep", lambda *_: None)
+        loaded = []
+        patch.setattr(lean, "check_whole", lambda *_: loaded.append(1))
+        assert lean.classify(copies.folder, files[0], top=3, cache=True) == usual
+        assert loaded
+    assert lean.classify(copies.folder, files[0], top=3, cache=True) == usual
+    assert not place.is_symlink()
+    assert {path.name for path in place.iterdir()} == whole
+    without_models(monkeypatch)
+    assert lean.classify(copies.folder, files[0], top=3, cache=True) == usual
+
+
+def test_a_graph_that_gives_other_logits_is_not_kept(
+    copies: Bundle, files: list[Path], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Model):
+        def run(self, *given: Any) -> Any:
+            logits, shape = super().run(*given)
+            if self.is_kept:
+                logits[0] = np.nextafter(np.float32(logits[0]), np.float32(np.inf)).item()
+            return logits, shape
+
+    monkeypatch.setattr(lean, "Model", Other)
+    assert lean.classify(copies.folder, files[0], top=1, cache=True) is not None
+    assert not list(kept.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(
+    copies: Bundle, files: list[Path], kept: Path
+) -> None:
+    kept.parent.write_text("a file")
+    assert lean.classify(copies.folder, files[0], top=1, cache=True) is not None
+    assert kept.parent.read_text() == "a file"
+
+
+def test_a_changed_bundle_is_refused_though_its_graph_is_kept(
+    files: list[Path], tmp_path: Path, kept: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_bundle(tmp_path / "bundle")
+    words = ["predict", str(folder), str(files[0]), "--cache"]
+    assert main(words) == 0
+    assert list(kept.iterdir())
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-1] + b"\1")
+    assert main(words) == 2
+    assert "SHA-256" in capfd.readouterr().err
 
 
 def broken(folder: Path) -> Iterator[Path]:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from samesight.answer import Answer, below, highest, likeliest
 from samesight.bundle import Bundle, open_bundle
 from samesight.bundle.onnxparts import check_whole
 from samesight.errors import SamesightError
 from samesight.images.photofile import read_photo
+from samesight.kept import GRAPH, find, keep, place_of
 from samesight.meanwhile import Meanwhile
 from samesight.ortlibrary import Library, LibraryTrouble, Model
 from samesight.runner import check_sides, threads_for
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["classify", "normalised"]
 
+Given: TypeAlias = tuple[bytearray, tuple[int, ...]]  # a tensor and its shape
 Closable = TypeVar("Closable", Library, Model)
 
 
@@ -42,15 +44,23 @@ def classify(
     copy: str = "fp32",
     threads: int | None = None,
     trust: Path | None = None,
+    cache: bool = False,
 ) -> Answer | None:
-    """What `photo` shows by that copy of the bundle in `folder`; None where the usual way has to decide."""
+    """What `photo` shows by that copy of the bundle in `folder`; None where the usual way has to decide.
+
+    With `cache` an optimised graph answers that was kept (`samesight.kept`), and where none was, this one is.
+    """
     try:
         with _meanwhile(Library) as library:
             bundle = open_bundle(folder, trust=trust, hold=copy)
-            with _meanwhile(partial(_loaded, library, bundle, copy, threads_for(threads))) as model:
+            loading = partial(_loaded, library, bundle, copy, threads_for(threads), cache=cache)
+            with _meanwhile(loading) as model:
                 tensor = _prepared(photo, bundle.preprocess)
                 width, height = bundle.preprocess.size
-                logits, shape = model.result().run(tensor, (1, 3, height, width))
+                given = tensor, (1, 3, height, width)
+                logits, shape = model.result().run(*given)
+                if cache and not model.result().is_kept:
+                    _keep(library.result(), bundle, copy, model.result(), given)
     except (SamesightError, LibraryTrouble):
         return None
     if shape != (1, len(bundle.labels)) or not all(map(math.isfinite, logits)):
@@ -81,13 +91,44 @@ def _meanwhile(call: Callable[[], Closable]) -> Iterator[Meanwhile[Closable]]:
             opening.result().close()
 
 
-def _loaded(library: Meanwhile[Library], bundle: Bundle, copy: str, threads: int) -> Model:
-    """The network of a copy. Raises SamesightError, LibraryTrouble."""
+def _loaded(library: Meanwhile[Library], bundle: Bundle, copy: str, threads: int, *, cache: bool) -> Model:
+    """The network of a copy, with `cache` from its kept graph. Raises SamesightError, LibraryTrouble."""
+    found = find(_place(library.result(), bundle, copy)) if cache else None
+    if found is not None:
+        with suppress(SamesightError, LibraryTrouble):
+            return _checked(Model(library.result(), found, threads=threads), bundle, copy)
     data = bundle.read(bundle.copy(copy).file)
     check_whole(data, copy)
-    model = Model(library.result(), data, threads=threads)
+    return _checked(Model(library.result(), data, threads=threads), bundle, copy)
+
+
+def _checked(model: Model, bundle: Bundle, copy: str) -> Model:
+    """`model`, whose sides are those in bundle.json. Raises BundleInvalid."""
     check_sides(bundle, copy, {"input": model.input, "output": model.output})
     return model
+
+
+def _keep(library: Library, bundle: Bundle, copy: str, model: Model, given: Given) -> None:
+    """Keep the optimised graph of a copy, if it gives the bits that `model` gives. Or do without."""
+    data = bundle.read(bundle.copy(copy).file)
+
+    def write(folder: Path) -> None:
+        Model(library, data, threads=model.threads, keep=folder).close()
+        kept = Model(library, folder / GRAPH, threads=model.threads)
+        try:
+            if kept.run(*given) != model.run(*given):
+                raise LibraryTrouble("other logits")
+        finally:
+            kept.close()
+
+    with suppress(OSError, LibraryTrouble):
+        keep(_place(library, bundle, copy), write)
+
+
+def _place(library: Library, bundle: Bundle, copy: str) -> Path:
+    model = bundle.copy(copy).file
+    (sha256,) = (file.sha256 for file in bundle.files if file.path == model)
+    return place_of(sha256, library.path)
 
 
 def _prepared(photo: Path, spec: Preprocess) -> bytearray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 from array import array
 from collections.abc import Sequence
@@ -20,19 +21,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from samesight.kept import GRAPH, WEIGHTS
 from samesight.runner import Shape
 
 __all__ = ["Library", "LibraryTrouble", "Model", "find_libraries"]
 
 API_VERSION = 17  # which has all of the places below, and which every later library gives
-FATAL, ENABLE_ALL, FLOAT, ARENA, DEFAULT_MEMORY = 4, 99, 1, 1, 0
+FATAL, DISABLE_ALL, ENABLE_ALL, FLOAT, ARENA, DEFAULT_MEMORY = 4, 0, 99, 1, 1, 0
+LEAST_BYTES = 1024  # smaller weights stay in a graph that is kept
 _OUT = POINTER(c_void_p)
 _PLACES: dict[str, tuple[int, tuple[Any, ...]]] = {
     "GetErrorMessage": (2, (c_void_p,)),
     "CreateEnv": (3, (c_int, c_char_p, _OUT)),
+    "CreateSession": (7, (c_void_p, c_char_p, c_void_p, _OUT)),
     "CreateSessionFromArray": (8, (c_void_p, c_char_p, c_size_t, c_void_p, _OUT)),
     "Run": (9, (c_void_p, c_void_p, c_void_p, _OUT, c_size_t, c_void_p, c_size_t, _OUT)),
     "CreateSessionOptions": (10, (_OUT,)),
+    "SetOptimizedModelFilePath": (11, (c_void_p, c_char_p)),
     "SetSessionLogSeverityLevel": (22, (c_void_p, c_int)),
     "SetSessionGraphOptimizationLevel": (23, (c_void_p, c_int)),
     "SetIntraOpNumThreads": (24, (c_void_p, c_int)),
@@ -90,11 +95,19 @@ def find_libraries() -> list[Path]:
     return sorted(path for name in patterns for path in folder.glob(name) if "providers" not in path.name)
 
 
+def _only_library() -> Path:
+    paths = find_libraries()
+    if len(paths) != 1 or sys.platform != "linux" or sys.byteorder != "little":
+        raise LibraryTrouble("no library that is known here")
+    return paths[0]
+
+
 class Library:
     """The library, opened and started; to be closed after its models. Raises LibraryTrouble."""
 
     def __init__(self) -> None:
-        self.api = _Api()
+        self.path = _only_library()
+        self.api = _Api(self.path)
         self._made = ExitStack()
         self.env = self.api.made(self._made, "Env", "CreateEnv", FATAL, b"samesight")
 
@@ -106,21 +119,35 @@ class Library:
 class Model:
     """A model, loaded as `samesight.runtime.OnnxRunner` loads it, for one thread; to be closed.
 
-    `input` and `output` have the name, dtype and shape of each, None for a dimension that is not fixed.
-    Every method raises LibraryTrouble.
+    `model` is the bytes of an ONNX file, or the path of a graph that a library made of one and wrote to the
+    folder `keep`; `is_kept` says which. `input` and `output` have the name, dtype and shape of each, None for
+    a dimension that is not fixed. Every method raises LibraryTrouble.
     """
 
-    def __init__(self, library: Library, model: bytes, *, threads: int) -> None:
+    def __init__(
+        self, library: Library, model: bytes | Path, *, threads: int, keep: Path | None = None
+    ) -> None:
         self._api = library.api
+        self.threads, self.is_kept = threads, isinstance(model, Path)
+        given: tuple[bytes | int, ...]
+        if isinstance(model, Path):
+            level, load, given = DISABLE_ALL, "CreateSession", (os.fsencode(model),)
+        else:
+            level, load, given = ENABLE_ALL, "CreateSessionFromArray", (model, len(model))
+        entries = {"intra_op.allow_spinning": "0"}
         with ExitStack() as made:
             options = self._api.made(made, "SessionOptions", "CreateSessionOptions")
             self._api.call("SetSessionLogSeverityLevel", options, FATAL)
-            self._api.call("SetSessionGraphOptimizationLevel", options, ENABLE_ALL)
+            self._api.call("SetSessionGraphOptimizationLevel", options, level)
             self._api.call("SetIntraOpNumThreads", options, threads)
             self._api.call("SetInterOpNumThreads", options, 1)
-            self._api.call("AddSessionConfigEntry", options, b"session.intra_op.allow_spinning", b"0")
-            loading = ("CreateSessionFromArray", library.env, model, len(model), options)
-            self._session = self._api.made(made, "Session", *loading)
+            if keep is not None:
+                self._api.call("SetOptimizedModelFilePath", options, os.fsencode(keep / GRAPH))
+                entries["optimized_model_external_initializers_file_name"] = WEIGHTS
+                entries["optimized_model_external_initializers_min_size_in_bytes"] = str(LEAST_BYTES)
+            for name, word in entries.items():
+                self._api.call("AddSessionConfigEntry", options, f"session.{name}".encode(), word.encode())
+            self._session = self._api.made(made, "Session", load, library.env, *given, options)
             self.input, self.output = self._side("Input"), self._side("Output")
             self._stack = made.pop_all()
 
@@ -179,18 +206,15 @@ class Model:
 class _Api:
     """The library's functions."""
 
-    def __init__(self) -> None:
-        paths = find_libraries()
-        if len(paths) != 1 or sys.platform != "linux" or sys.byteorder != "little":
-            raise LibraryTrouble("no library that is known here")
+    def __init__(self, library: Path) -> None:
         try:
-            base = ctypes.CDLL(str(paths[0])).OrtGetApiBase
+            base = ctypes.CDLL(str(library)).OrtGetApiBase
         except (OSError, AttributeError) as error:
             raise LibraryTrouble(str(error)) from error
         base.restype = POINTER(_ApiBase)
         start = base().contents.get_api(API_VERSION)
         if not start:
-            raise LibraryTrouble(f"{paths[0].name} has no API {API_VERSION}")
+            raise LibraryTrouble(f"{library.name} has no API {API_VERSION}")
         last = max(place for place, _ in _PLACES.values())
         self._table = (ctypes.c_size_t * (last + 1)).from_address(start)
 

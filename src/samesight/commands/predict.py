@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=whole(1, 100_000), metavar="N", help="CPU threads (default: those there are, to 8)"
     )
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="of one photo: keep the optimised graph in the user's cache, and answer sooner the next time",
+    )
     many = parser.add_argument_group("many machines")
     many.add_argument("--cluster", choices=("ray",), help="spread the photos over workers, by Ray Data")
     many.add_argument(
@@ -170,6 +175,7 @@ def _lean_answers(
 
     ((path, _),) = photos
     options = {"copy": args.copy or "fp32", "threads": args.threads, "trust": args.trust}
+    options["cache"] = args.cache
     answer = classify(args.bundle, Path(path), top=args.top, **options)
     return None if answer is None else iter([answer])
 
