@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from samesight.commands.securewords import action, add_bundle, choice
 from samesight.errors import InputError
 from samesight.numberoptions import whole
+from samesight.terminal import steady
 
 if TYPE_CHECKING:
     from samesight.secure.export import Exported
@@ -129,7 +130,7 @@ def _check(args: argparse.Namespace) -> int:
         print(json.dumps(record, indent=2))
         return 0 if ok else 1
     for line in _check_lines(bundle.name, rows, written, readable=readable):
-        print(line)
+        print(steady(line))
     fitting = [name for name, row in rows.items() if not row]
     if "spu" in fitting:
         say(f"Next: samesight secure run {args.bundle} PHOTO --protocol aby3")
@@ -191,7 +192,7 @@ def _export(args: argparse.Namespace) -> int:
         print(json.dumps(done.to_json(), indent=2))
         return 0
     for line in _export_lines(done):
-        print(line)
+        print(steady(line))
     say(f"Next: {_NEXT[done.format]}")
     return 0
 
