@@ -52,10 +52,16 @@ def watched() -> Iterator[dict[str, Any]]:
     """Filled when the block ends: how often, how long in sum and at most a core of the machine paused."""
     watchers = [
         subprocess.Popen(
-            [sys.executable, __file__, str(core)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__, str(core)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         for core in sorted(os.sched_getaffinity(0))
     ]
+    for watcher in watchers:
+        ahead(watcher.pid)
     found: dict[str, Any] = {}
     for watcher in watchers:
         assert watcher.stdout is not None

@@ -115,17 +115,25 @@ class Running:
 
 def load(url: str, photos: Sequence[Path], *words: object) -> dict:
     """What the load generator prints; nothing answered where it cannot connect."""
-    command = [sys.executable, str(HERE / "load.py"), url, *map(str, photos), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_ahead([sys.executable, str(HERE / "load.py"), url, *map(str, photos), *map(str, words)])
     return json.loads(done.stdout) if done.returncode == 0 else {"answered": 0, "trouble": done.stderr[-500:]}
 
 
 def in_process(bundle: Path, photos: Sequence[Path], seconds: float) -> dict:
     """The rate of `predict` without a server."""
-    command = [sys.executable, "-c", IN_PROCESS, str(bundle), str(seconds), *map(str, photos)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    done = run_ahead([sys.executable, "-c", IN_PROCESS, str(bundle), str(seconds), *map(str, photos)])
+    done.check_returncode()
+    return json.loads(done.stdout)
+
+
+def run_ahead(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """`command`, run before other programs to its end."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     ahead(process.pid)
-    return json.loads(process.communicate()[0])
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def busy_s() -> float:
@@ -328,6 +336,7 @@ def main() -> None:
         "photos": len(args.photos),
         "mean_photo_bytes": statistics.mean(path.stat().st_size for path in args.photos),
         "connections": CONNECTIONS,
+        "seconds_each": args.seconds,
         "seconds": time.monotonic() - start,
     }
     args.out.write_text(json.dumps(result, indent=2) + "\n")
