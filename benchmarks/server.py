@@ -319,6 +319,7 @@ def main() -> None:
         path.resolve() for path in args.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
     )
     args.photos = found[:160]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left
     names = ["samesight", *(name for name in PEERS if args.peers and (not args.only or name in args.only))]
     if args.peers:
         args.peers = os.path.abspath(args.peers)
