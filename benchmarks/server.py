@@ -226,12 +226,20 @@ def measure(args: argparse.Namespace, names: Sequence[str], work: Path) -> dict:
         print("ten times the load", file=sys.stderr, flush=True)
         with awake(servers["samesight"]):
             flood = at_rate(args, servers["samesight"], 10 * rate)
+        batch = served_batch(servers["samesight"])
     return {
         "rates": rates,
         "summary": summary(rates),
+        "batch": batch,
         **{f"load 80 % {name}": middle(rounds) for name, rounds in latencies.items()},
         "load 1000 %": flood,
     }
+
+
+def served_batch(server: Running) -> int:
+    """How many photos samesight runs together at most, which it measured at its start, as its log tells."""
+    events = map(json.loads, Path(server.log.name).read_text().splitlines()[1:])  # the first is its address
+    return next(event["batch"] for event in events if event["event"] == "bundle loaded")
 
 
 def at_times(args: argparse.Namespace, server: Running, rate: float) -> dict[str, dict]:
