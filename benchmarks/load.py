@@ -6,7 +6,9 @@ With --connections, each sends the next photo when it has the last answer: the m
 With --rate, photos are due at fixed times (or, with --poisson, at random ones of that mean) whether or not
 the server keeps up, and a latency counts from when its photo was due, so that waiting to be sent is not left
 out. Requests are bytes made beforehand and answers are hardly parsed, so that the generator takes little of
-the CPU that it shares with the server; what it took is reported.
+the CPU that it shares with the server; what it took is reported. Where it may, it runs before all else on the
+machine, as if it had one of its own: else how late it sends and hears of an answer would count as the
+server's. How late it sent is reported too.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvloop
+from pauses import at_once
 
 
 class Connection(asyncio.Protocol):
@@ -76,6 +79,7 @@ class Load:
         self.requests = [made(path, parts.netloc, photo.read_bytes(), form) for photo in photos]
         self.next = 0
         self.seconds: list[float] = []
+        self.late: list[float] = []  # seconds from when a photo was due to when it was written
         self.statuses: Counter[int] = Counter()
         self.started = 0.0
         self.free: deque[Connection] = deque()
@@ -111,6 +115,7 @@ class Load:
         async def one(due: float) -> None:
             try:
                 connection = self.free.popleft() if self.free else await self.connect()
+                self.late.append(time.perf_counter() - due)
                 status = await connection.ask(self.request())
             except OSError:
                 self.note(0, due)
@@ -166,13 +171,14 @@ def main() -> None:
     parser.add_argument("--form", default="raw", help="the name of the form's field (default: no form)")
     args = parser.parse_args()
     load = Load(args.url, args.photos, args.form)
+    first = at_once()
     start, cpu = time.perf_counter(), time.process_time()
     if args.rate is None:
         uvloop.run(load.closed(args.connections, args.seconds))
     else:
         uvloop.run(load.open(args.rate, args.seconds, args.poisson, args.connections))
     wall = time.perf_counter() - start
-    ordered = sorted(load.seconds)
+    ordered, late = sorted(load.seconds), sorted(load.late)
     print(
         json.dumps(
             {
@@ -184,6 +190,10 @@ def main() -> None:
                 "p95_ms": at(ordered, 0.95),
                 "p99_ms": at(ordered, 0.99),
                 "max_ms": at(ordered, 1.0),
+                "late_p50_ms": at(late, 0.5),
+                "late_p99_ms": at(late, 0.99),
+                "late_max_ms": at(late, 1.0),
+                "generator_first": first,
                 "generator_cpus": (time.process_time() - cpu) / wall,
                 "generator_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }

@@ -5,8 +5,9 @@
 Everything runs on the same CPUs, the load generator (benchmarks/load.py) too; the servers that are not being
 asked are stopped meanwhile. Rounds alternate between them, so that a busy machine is busy for all, and only
 the ratios within a run mean anything. CPU milliseconds a photo (server and generator apart) hold on a busy
-machine also. PYTHON is that of an environment of the peers' own, with what benchmarks/peers/server.txt lists.
-Writes benchmarks/server.json. Five minutes by default.
+machine also. Where the system allows, those measured go before other programs; what these took all the same,
+and how the machine itself paused, is told (benchmarks/pauses.py). PYTHON is that of an environment of the
+peers' own, with what benchmarks/peers/server.txt lists. Writes benchmarks/server.json. Four minutes.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+from pauses import ahead, watched
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "server.json"
 PEERS = ("fastapi", "litserve", "bentoml")
 PACKAGES = {"fastapi": "fastapi", "litserve": "litserve", "bentoml": "bentoml"}
 CONNECTIONS = 8
+ARRIVALS: dict[str, tuple[str, ...]] = {"even": (), "poisson": ("--poisson",)}
 IN_PROCESS = """
 import json, sys, time
 import samesight
@@ -65,6 +68,7 @@ class Running:
             cwd=HERE / "peers",
             env={**os.environ, "PORT": str(port), **more},
         )
+        ahead(self.process.pid)
 
     def family(self) -> list[psutil.Process]:
         root = psutil.Process(self.process.pid)
@@ -111,23 +115,45 @@ class Running:
 
 def load(url: str, photos: Sequence[Path], *words: object) -> dict:
     """What the load generator prints; nothing answered where it cannot connect."""
-    command = [sys.executable, str(HERE / "load.py"), url, *map(str, photos), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_ahead([sys.executable, str(HERE / "load.py"), url, *map(str, photos), *map(str, words)])
     return json.loads(done.stdout) if done.returncode == 0 else {"answered": 0, "trouble": done.stderr[-500:]}
 
 
 def in_process(bundle: Path, photos: Sequence[Path], seconds: float) -> dict:
     """The rate of `predict` without a server."""
-    command = [sys.executable, "-c", IN_PROCESS, str(bundle), str(seconds), *map(str, photos)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = run_ahead([sys.executable, "-c", IN_PROCESS, str(bundle), str(seconds), *map(str, photos)])
+    done.check_returncode()
+    return json.loads(done.stdout)
+
+
+def run_ahead(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """`command`, run before other programs to its end."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    ahead(process.pid)
+    stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def busy_s() -> float:
+    """CPU seconds that all programs, and the system for them, have taken since it was started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
 
 def asked(server: Running, photos: Sequence[Path], *words: object) -> dict:
-    """One measurement of a server, with its CPU time and memory."""
-    before = server.cpu_s()
-    found = load(server.url, photos, *words, "--form", server.form)
+    """One measurement of a server, with its CPU time and memory, and what else there was on the machine."""
+    before, busy = server.cpu_s(), busy_s()
+    start = time.monotonic()
+    with watched() as pauses:
+        found = load(server.url, photos, *words, "--form", server.form)
+    found["pauses"] = pauses
     if found["answered"]:
-        found["server_cpu_ms_photo"] = 1000 * (server.cpu_s() - before) / found["answered"]
+        server_s = server.cpu_s() - before
+        others_s = busy_s() - busy - server_s - found["generator_cpus"] * found["seconds"]
+        found["other_cpus"] = others_s / (time.monotonic() - start)
+        found["server_cpu_ms_photo"] = 1000 * server_s / found["answered"]
         found["generator_cpu_ms_photo"] = (
             1000 * found["generator_cpus"] * found["seconds"] / found["answered"]
         )
@@ -182,9 +208,9 @@ def awake(server: Running) -> Iterator[None]:
 
 
 def measure(args: argparse.Namespace, names: Sequence[str], work: Path) -> dict:
-    """Rounds of all, then samesight's latencies at 80 % of its rate and its answers at ten times that."""
+    """Rounds of all; samesight's latencies in each, and at last its answers to ten times its rate."""
     rates: dict[str, list[dict]] = {name: [] for name in ("in process", *names)}
-    result: dict = {}
+    latencies: dict[str, list[dict]] = {name: [] for name in ARRIVALS}
     with running(args, names, work) as servers:
         for turn in range(args.rounds):
             print(f"round {turn + 1} of {args.rounds}", file=sys.stderr, flush=True)
@@ -193,20 +219,52 @@ def measure(args: argparse.Namespace, names: Sequence[str], work: Path) -> dict:
                 with awake(server):
                     words = ("--seconds", args.seconds, "--connections", CONNECTIONS)
                     rates[name].append(asked(server, args.photos, *words))
-        result["rates"] = rates
-        result["summary"] = summary(rates)
-        ours = servers["samesight"]
-        rate = result["summary"]["samesight"]["per_second"]
-        print(f"latencies at 80 % of {rate:.0f} photos a second", file=sys.stderr, flush=True)
-        with awake(ours):
-            spread = ("--seconds", 2 * args.seconds, "--connections", 500)
-            for name, words in (("even", ()), ("poisson", ("--poisson",))):
-                found = asked(ours, args.photos, "--rate", 0.8 * rate, *spread, *words)
-                found["p99_by_p50"] = found["p99_ms"] / found["p50_ms"]
-                result[f"load 80 % {name}"] = found
-            print("ten times the load", file=sys.stderr, flush=True)
-            result["load 1000 %"] = asked(ours, args.photos, "--rate", 10 * rate, *spread)
-    return result
+                    if name == "samesight":
+                        rate = rates[name][-1]["per_second"]
+                        for arrivals, found in at_times(args, server, 0.8 * rate).items():
+                            latencies[arrivals].append(found)
+        print("ten times the load", file=sys.stderr, flush=True)
+        with awake(servers["samesight"]):
+            flood = at_rate(args, servers["samesight"], 10 * rate)
+        batch = served_batch(servers["samesight"])
+    return {
+        "rates": rates,
+        "summary": summary(rates),
+        "batch": batch,
+        **{f"load 80 % {name}": middle(rounds) for name, rounds in latencies.items()},
+        "load 1000 %": flood,
+    }
+
+
+def served_batch(server: Running) -> int:
+    """How many photos samesight runs together at most, which it measured at its start, as its log tells."""
+    events = map(json.loads, Path(server.log.name).read_text().splitlines()[1:])  # the first is its address
+    return next(event["batch"] for event in events if event["event"] == "bundle loaded")
+
+
+def at_times(args: argparse.Namespace, server: Running, rate: float) -> dict[str, dict]:
+    """Latencies where `rate` photos a second come at even times, and at random ones."""
+    found = {name: at_rate(args, server, rate, *words) for name, words in ARRIVALS.items()}
+    for one in found.values():
+        one["p99_by_p50"] = one["p99_ms"] / one["p50_ms"]
+    return found
+
+
+def at_rate(args: argparse.Namespace, server: Running, rate: float, *words: object) -> dict:
+    """One measurement where photos come whether or not the server keeps up."""
+    spread = ("--seconds", args.seconds, "--connections", 500)
+    return asked(server, args.photos, "--rate", rate, *spread, *words)
+
+
+def middle(rounds: Sequence[dict]) -> dict:
+    """Medians of latencies over the rounds, the range of p99 / p50, and the rounds themselves."""
+    keys = ("p50_ms", "p95_ms", "p99_ms", "p99_by_p50", "late_p99_ms", "other_cpus")
+    ratios = [one["p99_by_p50"] for one in rounds]
+    return {
+        **{key: statistics.median(one[key] for one in rounds) for key in keys},
+        "p99_by_p50_range": [min(ratios), max(ratios)],
+        "rounds": list(rounds),
+    }
 
 
 def summary(rates: dict[str, list[dict]]) -> dict:
@@ -269,6 +327,7 @@ def main() -> None:
         path.resolve() for path in args.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
     )
     args.photos = found[:160]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left
     names = ["samesight", *(name for name in PEERS if args.peers and (not args.only or name in args.only))]
     if args.peers:
         args.peers = os.path.abspath(args.peers)
@@ -286,13 +345,21 @@ def main() -> None:
         "photos": len(args.photos),
         "mean_photo_bytes": statistics.mean(path.stat().st_size for path in args.photos),
         "connections": CONNECTIONS,
+        "seconds_each": args.seconds,
         "seconds": time.monotonic() - start,
     }
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     for name, row in result["summary"].items():
         print(f"{name:<12} {row['per_second']:8.1f}/s   {row['ratio_to_in_process'] or 0:5.2f} × in process")
-    for name in ("load 80 % even", "load 80 % poisson"):
-        print(f"{name}: p50 {result[name]['p50_ms']:.1f} ms, p99 {result[name]['p99_ms']:.1f} ms")
+    for name in ARRIVALS:
+        one = result[f"load 80 % {name}"]
+        pauses = [found["pauses"]["max_ms"] for found in one["rounds"]]
+        low, high = one["p99_by_p50_range"]
+        print(
+            f"load 80 % {name}: p50 {one['p50_ms']:.1f} ms, p99 {one['p99_ms']:.1f} ms, "
+            f"p99 / p50 {one['p99_by_p50']:.2f} ({low:.2f} to {high:.2f}); "
+            f"longest pause of a core {max(pauses):.0f} ms"
+        )
     print(f"load 1000 %: {result['load 1000 %']['statuses']}")
 
 

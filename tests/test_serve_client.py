@@ -85,5 +85,6 @@ def test_what_cannot_be_checked_is_told(
     with pytest.raises(InputError, match="does not answer") as caught:
         ServerRunner(bundle, "fp32", server.url, "another-token")
     assert "bearer token" in str(caught.value)
+    assert "SAMESIGHT_TOKEN" in str(caught.value)
     assert main(["verify", str(bundle.folder), "--runner", "server"]) == 2
     assert main(["verify", str(bundle.folder), "--runner", "onnxruntime", "--url", server.url]) == 2

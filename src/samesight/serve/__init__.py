@@ -5,6 +5,7 @@ refusal.py    every answer that is not 200, with its status
 protocol.py   the inference protocol's requests and answers, JSON and binary, as bytes; knows no HTTP
 shelf.py      the bundles that are served, by name and version: proved first, replaced while serving
 work.py       the bounded queue and the threads that decode photos and run networks
+turns.py      how soon the event loop gets a core that those threads keep busy
 body.py       what a client sends: limits, time, compression, multipart
 app.py        the routes
 guard.py      tokens, cross-origin rules, slow readers, and the log and metrics of each request

@@ -35,6 +35,7 @@ from samesight.serve.protocol import Answers, ProtocolError, metadata, read_requ
 from samesight.serve.refusal import Refusal, photo_status
 from samesight.serve.settings import Settings
 from samesight.serve.shelf import Served, Shelf
+from samesight.serve.turns import short_turns
 from samesight.serve.work import Content, Pool
 
 __all__ = ["Service"]
@@ -120,6 +121,7 @@ class Service:
         self.pool.start()
         keeper = threading.Thread(target=self._keep, name="serve-keeper", daemon=True)
         keeper.start()
+        short_turns()  # of the event loop, which the pool's threads would keep waiting; they have longer ones
         try:
             yield
         finally:

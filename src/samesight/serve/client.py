@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from samesight.bundle import Bundle
 from samesight.errors import CopyError, InputError
 from samesight.runner import Runner
+from samesight.serve.settings import TOKEN_VARIABLE
 from samesight.verify.golden import array_sha256, read_golden
 
 __all__ = ["ServerRunner", "open_server_runners"]
@@ -73,6 +74,8 @@ class ServerRunner:
         found = []
         for place in (path, *(other for other in others if other != path)):
             status, _, body = self._ask("GET", place)
+            if status == 503:
+                raise self._failed(_object(body).get("error"), fix="the same again, once it is ready")
             if status != 200:
                 continue
             said = _object(body).get("properties") or {}
@@ -91,7 +94,7 @@ class ServerRunner:
         """Name and version of all that is served; none where the server keeps no such list."""
         status, _, body = self._ask("POST", "/v2/repository/index", b"")
         if status == 401:
-            raise self._failed(_object(body).get("error"))
+            raise self._failed(_object(body).get("error"), fix=f"{TOKEN_VARIABLE}=TOKEN samesight …")
         try:
             return [(str(row["name"]), str(row["version"])) for row in json.loads(body)]
         except (ValueError, KeyError, TypeError):
@@ -148,11 +151,8 @@ class ServerRunner:
             self._connection.close()
             self._connection = None
 
-    def _failed(self, error: object) -> InputError:
-        where = self._parts.geturl()
-        return InputError(
-            "the server does not answer", where=where, found=error, fix="samesight serve BUNDLE"
-        )
+    def _failed(self, error: object, fix: str = "samesight serve BUNDLE") -> InputError:
+        return InputError("the server does not answer", where=self._parts.geturl(), found=error, fix=fix)
 
 
 def open_server_runners(

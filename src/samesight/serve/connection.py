@@ -9,6 +9,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from samesight.serve.metrics import Metrics
+
 __all__ = ["connection_class"]
 
 OFFER = (b"connection", b"upgrade", b"http2-settings")
@@ -38,108 +40,117 @@ def _without_offer(parser: Any, url: bytes, headers: list[tuple[bytes, bytes]]) 
     return b"\r\n".join((*lines, b"", b""))
 
 
-def connection_class(limit: int, ask_s: float, metrics: Any) -> type[asyncio.Protocol]:
-    """A protocol for uvicorn that holds `limit` connections, and gives each `ask_s` to send its headers.
+def connection_class(limit: int, ask_s: float, metrics: Metrics) -> type[asyncio.Protocol]:
+    """A protocol for uvicorn that holds `limit` connections, and gives each `ask_s` to send its headers."""
+    return type("Connection", (_Connection,), {"limit": limit, "ask_s": ask_s, "metrics": metrics})
 
-    Headers and what else is no body (trailers, the sizes of chunks) are held to HEAD_BYTES as they come:
-    uvicorn's parser gathers them without limit, and ever more slowly. An offer to speak another protocol
-    (`Upgrade: h2c` comes with every request of Java's client) is passed over, which RFC 9110, 7.8 allows: the
-    parser would drop the body behind it, so the head is parsed anew without.
-    """
 
-    class Connection(HttpToolsProtocol):
-        _waiting: asyncio.TimerHandle | None = None
-        _plain = b""  # a head without the offer of another protocol
-        _head = 0  # bytes of this request's address and headers
-        _loose = 0  # bytes that have come, and have not yet become a whole head or a piece of a body
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection, with what uvicorn leaves open: `connection_class` sets the three below."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            metrics.connections.set(len(self.connections))
-            if len(self.connections) > limit:
-                self._refuse("connections", _FULL)
-            else:
-                self._wait()
+    limit: int
+    ask_s: float
+    metrics: Metrics
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-            metrics.connections.set(len(self.connections))
+    _waiting: asyncio.TimerHandle | None = None  # runs while a head is awaited
+    _head = 0  # bytes of this request's address and headers
+    _loose = 0  # bytes that have come, and have not yet become a whole head or a piece of a body
+    _plain = b""  # a head without the offer of another protocol
 
-        def data_received(self, data: bytes) -> None:
-            self._loose += len(data)
-            self._unset_keepalive_if_required()
-            try:
-                self._parse(data)
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-                self.send_400_response("")
-            if self._loose > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse("head", _LONG)
+    # How many connections there are, and how long one may take to ask.
 
-        def send_400_response(self, msg: str) -> None:
-            if self._head > HEAD_BYTES:
-                self._refuse("head", _LONG)
-            else:
-                self._refuse("http", _UNREADABLE)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.metrics.connections.set(len(self.connections))
+        if len(self.connections) > self.limit:
+            self._refuse("connections", _FULL)
+        else:
+            self._wait()
 
-        def on_url(self, url: bytes) -> None:
-            super().on_url(url)
-            self._count(len(url))
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+        self.metrics.connections.set(len(self.connections))
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            super().on_header(name, value)
-            self._count(len(name) + len(value) + len(": \r\n"))
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self.ask_s, self._too_slow)
 
-        def on_body(self, body: bytes) -> None:
-            self._loose = 0
-            super().on_body(body)
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._head = 0
-            if self._waiting is None:  # a further request on this connection
-                self._wait()
+    def _too_slow(self) -> None:
+        self.metrics.rejected("slow")
+        self.transport.abort()
 
-        def on_message_complete(self) -> None:
-            if not self.parser.should_upgrade():
-                super().on_message_complete()
+    def _refuse(self, reason: str, answer: bytes) -> None:
+        self.metrics.rejected(reason)
+        self.transport.write(answer)
+        self.transport.close()
 
-        def on_headers_complete(self) -> None:
-            if self.parser.should_upgrade():
-                self._plain = _without_offer(self.parser, self.url, self.headers)
-                return
-            self._stop_waiting()
-            self._loose = 0
-            super().on_headers_complete()
+    # What comes over it. Headers and what else is no body (trailers, the sizes of chunks) are held to
+    # HEAD_BYTES as they come: uvicorn's parser gathers them without limit, and ever more slowly.
 
-        def _parse(self, data: bytes) -> None:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                rest = data[offer.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.feed_data(self._plain + rest)
+    def data_received(self, data: bytes) -> None:
+        self._loose += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.send_400_response("")
+        if self._loose > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse("head", _LONG)
 
-        def _count(self, size: int) -> None:
-            self._head += size
-            if self._head > HEAD_BYTES:
-                raise ValueError  # ends the parser, and so in send_400_response
+    def send_400_response(self, msg: str) -> None:
+        if self._head > HEAD_BYTES:
+            self._refuse("head", _LONG)
+        else:
+            self._refuse("http", _UNREADABLE)
 
-        def _refuse(self, reason: str, answer: bytes) -> None:
-            metrics.rejected(reason)
-            self.transport.write(answer)
-            self.transport.close()
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+        if self._waiting is None:  # a further request on this connection
+            self._wait()
 
-        def _wait(self) -> None:
-            self._waiting = self.loop.call_later(ask_s, self._too_slow)
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
 
-        def _stop_waiting(self) -> None:
-            if self._waiting is not None:
-                self._waiting.cancel()
-                self._waiting = None
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + len(": \r\n"))
 
-        def _too_slow(self) -> None:
-            metrics.rejected("slow")
-            self.transport.abort()
+    def _count(self, size: int) -> None:
+        self._head += size
+        if self._head > HEAD_BYTES:
+            raise ValueError  # ends the parser, and so in send_400_response
 
-    return Connection
+    def on_body(self, body: bytes) -> None:
+        self._loose = 0
+        super().on_body(body)
+
+    # An offer to speak another protocol (`Upgrade: h2c` comes with every request of Java's client) is passed
+    # over, which RFC 9110, 7.8 allows: the parser would drop the body behind it, so the head is parsed anew
+    # without.
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            rest = data[offer.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(self._plain + rest)
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._plain = _without_offer(self.parser, self.url, self.headers)
+            return
+        self._stop_waiting()
+        self._loose = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()

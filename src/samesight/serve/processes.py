@@ -31,6 +31,7 @@ __all__ = ["Proved", "serve"]
 BACKLOG = 2048
 HEALTHY_S = 10.0
 KILL_S = 5.0
+LOOK_S = 0.1  # between two looks at the processes
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ def run_one(
 
 def _run_several(settings: Settings, listening: socket.socket) -> int:
     """Start the processes, and watch over them until told to stop."""
-    stopping = threading.Event()
+    # Not an Event: where a signal interrupts one that is waited for, setting it waits for ever.
+    told: list[int] = []
     before = {
-        number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _: told.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     workers: list[_Worker] = []
     try:
@@ -125,10 +128,11 @@ def _run_several(settings: Settings, listening: socket.socket) -> int:
             workers += [
                 _Worker(settings, listening, Proved(flags, place)) for place in range(settings.workers)
             ]
-            while not stopping.wait(0.1):
+            while not told:
                 for worker in workers:
                     if (code := worker.look_after()) is not None:
                         return code
+                time.sleep(LOOK_S)
             return _end(workers, settings.stop_timeout_s)
     finally:
         _end(workers, 0)
