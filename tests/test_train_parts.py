@@ -231,6 +231,8 @@ def test_plan_follows_photos_and_network() -> None:
         (0.85, 0.1, 1000, False),
         (0.87, 0.2, 40, True),  # one photo fewer of 40, a lower loss
         (0.91, 0.4, 40, False),
+        (1.0, 0.4, 10, False),  # one photo more of 10, a higher loss
+        (0.8, 0.2, 10, True),  # one photo fewer
         (0.90, 0.31, 1000, True),  # as good as equal: the newer one
         (0.90, 0.32, 1000, False),
         (None, None, 0, True),
