@@ -27,8 +27,9 @@ __all__ = ["JOINS", "PASSING", "Graph", "Layer", "fold", "open_graph"]
 OPSET = 13  # the first whose QuantizeLinear and DequantizeLinear know channels
 BOUNDED = ("Relu", "Clip")
 PASSING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # keep values
-# For these ONNX Runtime has integer kernels that take several numbers and give others.
-JOINS = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid")
+# For these ONNX Runtime has integer kernels that take several numbers and give others; qdq.py makes
+# HardSigmoid of one.
+JOINS = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "HardSigmoid", "LeakyRelu", "Mul", "Sigmoid")
 FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -184,10 +185,12 @@ def open_graph(model: bytes) -> Graph:
 def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in ONNX's own operators, of opset 13 or later, after ONNX Runtime's basic folding.
 
-    That merges batch normalisation into convolutions, computes what is constant, and drops Identity.
+    That merges batch normalisation into convolutions, computes what is constant, and drops Identity. A mean
+    over height and width becomes GlobalAveragePool, which has an integer kernel.
     """
     import onnxruntime
 
+    proto = _with_pools(proto)
     opset = next(one.version for one in proto.opset_import if one.domain in ("", "ai.onnx"))
     if opset < OPSET:
         proto = onnx.version_converter.convert_version(proto, OPSET)
@@ -205,6 +208,22 @@ def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     folded.opset_import.append(onnx.helper.make_opsetid("", opset))
     folded.ir_version = max(proto.ir_version, 7)
     return _with_initializers(folded)
+
+
+def _with_pools(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with each ReduceMean that keeps the axes (2, 3) of four as a GlobalAveragePool."""
+    shapes = onnx.shape_inference.infer_shapes(proto).graph.value_info
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in shapes}
+    graph = Graph(_with_initializers(proto))
+    for node in graph.proto.graph.node:
+        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
+            continue
+        given = [graph.constants.get(name) for name in node.input[1:] if name]
+        axes = attribute(node, "axes", []) if not given else [] if given[0] is None else given[0].tolist()
+        if sorted(axis % 4 for axis in axes) == [2, 3] and attribute(node, "keepdims", 1):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    return graph.proto
 
 
 def _with_initializers(proto: onnx.ModelProto) -> onnx.ModelProto:
