@@ -198,6 +198,47 @@ def test_hard_swish_gates_and_means_become_integer_kernels(
     assert np.abs(after - run(model, tensors, fused=False)).max() < 0.02 * np.abs(before).max()
 
 
+DENSE = """
+<ir_version: 8, opset_import: ["" : 17]>
+dense (float[batch, 3, 8, 8] input) => (float[batch, 4] output)
+{
+    first = Conv <pads = [1, 1, 1, 1]> (input, w0, b0)
+    second = Conv (first, w1, b1)
+    both = Concat <axis = 1> (first, second)
+    norm = BatchNormalization (both, scale, shift, mean, variance)
+    positive = Relu (norm)
+    mixed = Conv (positive, w2, b2)
+    pooled = GlobalAveragePool (mixed)
+    flat = Flatten (pooled)
+    output = Gemm <transB = 1> (flat, w3, b3)
+}
+"""
+
+
+@pytest.mark.row("Q3")
+def test_batch_normalisation_behind_no_convolution_becomes_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    proto = onnx.parser.parse_model(DENSE)
+    values = {
+        name: random.uniform(0.5, 2.0, 12).astype(np.float32)
+        for name in ("scale", "shift", "mean", "variance")
+    }
+    for place, shape in enumerate([(8, 3, 3, 3), (4, 8, 1, 1), (8, 12, 1, 1), (4, 8)]):
+        values[f"w{place}"] = random.standard_normal(shape).astype(np.float32)
+        values[f"b{place}"] = random.standard_normal(shape[0]).astype(np.float32)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(one, name) for name, one in values.items())
+    tensors = random.standard_normal((16, 3, 8, 8)).astype(np.float32)
+    graph = open_graph(proto.SerializeToString())
+    assert [layer.groups for layer in graph.layers] == [1, 1, 12, 1, 1]
+    before, folded = run(proto.SerializeToString(), tensors), run(graph.proto.SerializeToString(), tensors)
+    assert np.abs(before - folded).max() < 1e-5 * np.abs(before).max()
+    model = write_qdq(graph, Rounding(ranges(observed(graph, tensors), "minmax")))
+    kinds = optimised(model, tmp_path)
+    assert kinds.count("QLinearConv") == 4
+    assert not {"BatchNormalization", "Concat", "Relu", "DequantizeLinear"} & set(kinds)
+    assert np.abs(before - run(model, tensors)).max() < 0.05 * np.abs(before).max()
+
+
 def test_a_gate_that_its_levels_do_not_cut_at_one_stays_as_it_is(gated: tuple[Graph, np.ndarray]) -> None:
     graph, tensors = gated
     limits = ranges(observed(graph, tensors), "minmax")
