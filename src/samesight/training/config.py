@@ -45,6 +45,7 @@ LEAST_BLOCK_VIEWS = 2
 BLOCK_LIMIT_BYTES = 1 << 30  # of one run's kept views
 CHEAP_SHARE = 1 / 3  # of the network's work: a last block with more of it is not trained before everything
 NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
+NORM_MOMENTUM = 0.1  # of BatchNorm's running statistics: PyTorch's default
 AVERAGE_SHARE = 0.1  # of the phase's steps: how far back the averaged weights look
 
 
