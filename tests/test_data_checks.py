@@ -243,6 +243,18 @@ def test_the_command_without_labels_and_with_many_classes(
     assert "Next: samesight train d" in told
 
 
+def test_photos_that_training_would_refuse_are_not_sent_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_classes(tmp_path / "one", {"cat": 5})
+    write_classes(tmp_path / "single", {"cat": 1, "dog": 1})
+    for name, words in (("one", "cat is the only class"), ("single", "no photo could be held out")):
+        assert main(["data", str(tmp_path / name), "--out", str(tmp_path / "out" / name)]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("Nothing can be trained"), last
+        assert words in last
+
+
 def test_output_that_holds_ascii_only(tmp_path: Path) -> None:
     write_photo(tmp_path / "Käfer" / "1.png")
     write_photo(tmp_path / "cat" / "1.png")

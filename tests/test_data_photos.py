@@ -225,6 +225,8 @@ def test_label_styles(tmp_path: Path) -> None:
 
     assert styled("as-is").labels == ("BLUE  sky", "rose", "Rose ")
     assert "differ only in case or white space" in told(styled("as-is"))
+    assert "label 'BLUE  sky' and 1 more keeps white space" in told(styled("as-is"))
+    assert "white space" not in told(styled("trim"))
     assert styled("trim").labels == ("BLUE sky", "Rose", "rose")
     assert styled("title").labels == ("Blue Sky", "Rose")
     assert "labels 'rose', 'Rose ' were merged into 'Rose'" in told(styled("title"))

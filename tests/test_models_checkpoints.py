@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,50 @@ def test_auxiliary_heads_in_a_file_are_passed_over_where_the_network_has_none() 
     load_state(network, full.state_dict(), "w.pth")
     with pytest.raises(CheckpointError, match="do not fit"):
         load_state(network, {**full.state_dict(), "aux3.x": torch.zeros(1)}, "w.pth")
+
+
+def published_names(state: dict[str, Any]) -> dict[str, Any]:
+    """`state` under the names that torchvision's published DenseNets and ViTs have."""
+    pairs = ((r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2"), (r"(mlp)\.0\.", r"\1.linear_1."))
+    for new, old in (*pairs, (r"(mlp)\.3\.", r"\1.linear_2.")):
+        state = {re.sub(new, old, name): tensor for name, tensor in state.items()}
+    return state
+
+
+@pytest.mark.row("M1", "M2")
+@pytest.mark.parametrize("name", ["DenseNet", "MNASNet", "VisionTransformer"])
+def test_networks_whose_published_files_have_other_names_or_a_version(tmp_path: Path, name: str) -> None:
+    import torchvision
+
+    options = {
+        "DenseNet": {"growth_rate": 4, "block_config": (2, 1), "num_init_features": 8, "num_classes": 3},
+        "MNASNet": {"alpha": 0.1, "num_classes": 3},
+        "VisionTransformer": {
+            "image_size": 8,
+            "patch_size": 4,
+            "num_layers": 2,
+            "num_heads": 2,
+            "hidden_dim": 8,
+            "mlp_dim": 12,
+            "num_classes": 3,
+        },
+    }[name]
+    first, second = (getattr(torchvision.models, name)(**options) for _ in range(2))
+    published = published_names(dict(first.state_dict()))
+    assert (published.keys() == first.state_dict().keys()) == (name == "MNASNet")
+    torch.save(with_prefix("module.", published), tmp_path / "published.pth")
+    load_state(second, read_checkpoint(tmp_path / "published.pth"), tmp_path / "published.pth")
+    for tensor, loaded in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(tensor, loaded)
+
+
+def test_a_networks_own_names_are_left_alone() -> None:
+    encoder = torch.nn.Module()
+    encoder.encoder_layer_0 = torch.nn.Module()
+    encoder.encoder_layer_0.mlp = torch.nn.ModuleDict({"linear_1": torch.nn.Linear(2, 2)})
+    good = {name: torch.ones_like(tensor) for name, tensor in encoder.state_dict().items()}
+    load_state(encoder, good, "own.pth")
+    assert torch.equal(encoder.encoder_layer_0.mlp["linear_1"].weight, torch.ones(2, 2))
 
 
 @pytest.mark.slow

@@ -121,6 +121,16 @@ def run(model: bytes, tensors: np.ndarray, *, fused: bool = True) -> np.ndarray:
     return result
 
 
+def optimised(model: bytes, folder: Path) -> list[str]:
+    """The kinds of nodes that ONNX Runtime makes of a file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
+
+
 def observed(graph: Graph, tensors: np.ndarray) -> dict[str, Observed]:
     names = [*make_plan(graph).tensors, *(layer.input for layer in graph.layers)]
     names += [*(layer.end for layer in graph.layers), *channel_tensors(graph)]
@@ -131,20 +141,113 @@ def observed(graph: Graph, tensors: np.ndarray) -> dict[str, Observed]:
 def test_onnx_runtime_merges_everything_into_integer_kernels(
     tiny: tuple[Graph, np.ndarray], tmp_path: Path
 ) -> None:
-    import onnxruntime
-
     graph, tensors = tiny
     model = write_qdq(graph, Rounding(ranges(observed(graph, tensors), "minmax")))
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    kinds = optimised(model, tmp_path)
     assert kinds.count("QLinearConv") == 2
     assert "QGemm" in kinds
     assert not {"Conv", "Gemm", "Relu", "DequantizeLinear"} & set(kinds)
     before, after = run(graph.proto.SerializeToString(), tensors), run(model, tensors)
     assert np.abs(before - after).max() < 0.1 * np.abs(before).max()
     assert (before.argmax(axis=1) == after.argmax(axis=1)).all()
+
+
+GATED = """
+<ir_version: 8, opset_import: ["" : 17]>
+gated (float[batch, 3, 8, 8] input) => (float[batch, 4] output)
+{
+    features = Conv <pads = [1, 1, 1, 1]> (input, w0, b0)
+    swished = HardSwish (features)
+    mean = ReduceMean <axes = [-1, -2]> (swished)
+    squeezed = Conv (mean, w1, b1)
+    gate = HardSigmoid <alpha = 0.2> (squeezed)
+    gated = Mul (swished, gate)
+    positive = Relu (gated)
+    mixed = Conv (positive, w2, b2)
+    pooled = ReduceMean <axes = [2, 3]> (mixed)
+    flat = Flatten (pooled)
+    output = Gemm <transB = 1> (flat, w3, b3)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def gated() -> tuple[Graph, np.ndarray]:
+    """A network with HardSwish and a gate of channels, the HardSigmoid of a mean, as MobileNetV3 has."""
+    random = np.random.default_rng(3)
+    proto = onnx.parser.parse_model(GATED)
+    for place, shape in enumerate([(8, 3, 3, 3), (8, 8, 1, 1), (8, 8, 1, 1), (4, 8)]):
+        weights = random.standard_normal(shape).astype(np.float32)
+        bias = weights.reshape(shape[0], -1).sum(axis=1)
+        for name, values in ((f"w{place}", weights), (f"b{place}", bias)):
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    return open_graph(proto.SerializeToString()), random.standard_normal((16, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.row("Q3")
+def test_hard_swish_gates_and_means_become_integer_kernels(
+    gated: tuple[Graph, np.ndarray], tmp_path: Path
+) -> None:
+    graph, tensors = gated
+    model = write_qdq(graph, Rounding(ranges(observed(graph, tensors), "minmax")))
+    kinds = optimised(model, tmp_path)
+    assert kinds.count("QLinearConv") == 3
+    assert kinds.count("QLinearMul") == 2
+    assert not {"HardSigmoid", "HardSwish", "Mul", "ReduceMean", "Relu", "DequantizeLinear"} & set(kinds)
+    before, after = run(graph.proto.SerializeToString(), tensors), run(model, tensors)
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
+    assert np.abs(after - run(model, tensors, fused=False)).max() < 0.02 * np.abs(before).max()
+
+
+DENSE = """
+<ir_version: 8, opset_import: ["" : 17]>
+dense (float[batch, 3, 8, 8] input) => (float[batch, 4] output)
+{
+    first = Conv <pads = [1, 1, 1, 1]> (input, w0, b0)
+    second = Conv (first, w1, b1)
+    both = Concat <axis = 1> (first, second)
+    norm = BatchNormalization (both, scale, shift, mean, variance)
+    positive = Relu (norm)
+    mixed = Conv (positive, w2, b2)
+    pooled = GlobalAveragePool (mixed)
+    flat = Flatten (pooled)
+    output = Gemm <transB = 1> (flat, w3, b3)
+}
+"""
+
+
+@pytest.mark.row("Q3")
+def test_batch_normalisation_behind_no_convolution_becomes_one(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    proto = onnx.parser.parse_model(DENSE)
+    values = {
+        name: random.uniform(0.5, 2.0, 12).astype(np.float32)
+        for name in ("scale", "shift", "mean", "variance")
+    }
+    for place, shape in enumerate([(8, 3, 3, 3), (4, 8, 1, 1), (8, 12, 1, 1), (4, 8)]):
+        values[f"w{place}"] = random.standard_normal(shape).astype(np.float32)
+        values[f"b{place}"] = random.standard_normal(shape[0]).astype(np.float32)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(one, name) for name, one in values.items())
+    tensors = random.standard_normal((16, 3, 8, 8)).astype(np.float32)
+    graph = open_graph(proto.SerializeToString())
+    assert [layer.groups for layer in graph.layers] == [1, 1, 12, 1, 1]
+    before, folded = run(proto.SerializeToString(), tensors), run(graph.proto.SerializeToString(), tensors)
+    assert np.abs(before - folded).max() < 1e-5 * np.abs(before).max()
+    model = write_qdq(graph, Rounding(ranges(observed(graph, tensors), "minmax")))
+    kinds = optimised(model, tmp_path)
+    assert kinds.count("QLinearConv") == 4
+    assert not {"BatchNormalization", "Concat", "Relu", "DequantizeLinear"} & set(kinds)
+    assert np.abs(before - run(model, tensors)).max() < 0.05 * np.abs(before).max()
+
+
+def test_a_gate_that_its_levels_do_not_cut_at_one_stays_as_it_is(gated: tuple[Graph, np.ndarray]) -> None:
+    graph, tensors = gated
+    limits = ranges(observed(graph, tensors), "minmax")
+    wide = Rounding({**limits, "gate": (0.0, 1.5)})
+    kinds = [node.op_type for node in onnx.load_from_string(write_qdq(graph, wide)).graph.node]
+    assert kinds.count("HardSigmoid") == 1
+    before, after = run(graph.proto.SerializeToString(), tensors), run(write_qdq(graph, wide), tensors)
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
 
 
 @pytest.mark.row("Q3")

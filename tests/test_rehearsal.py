@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
@@ -12,6 +13,9 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 from samesight import rehearsal  # noqa: E402
 from samesight.cli import main  # noqa: E402
 from samesight.data.photos import PhotoOptions  # noqa: E402
+from samesight.models import create, default_preprocess  # noqa: E402
+from samesight.pictureoptions import PictureOptions  # noqa: E402
+from samesight.preprocess import preprocess, read_photo  # noqa: E402
 from samesight.training import TrainConfig, open_run  # noqa: E402
 
 RECIPE = """
@@ -89,11 +93,31 @@ def test_few_photos_keep_their_parts_and_their_styled_labels(photo_folder: Path,
     assert [name for name in found if name.startswith("test")] == ["test/Grass", "test/Rose"]
 
 
+def test_an_untrained_network_prefers_a_label_and_not_the_same_of_each_photo(
+    digits: Path, tmp_path: Path, no_weights: None
+) -> None:
+    """Without the averages of photos the logits of this network are below 1e-13."""
+    pictures = PictureOptions(resize="64x64")
+    config = TrainConfig(photos=None, model="mobilenet_v2", pictures=pictures, offline=True)
+    short = rehearsal.shortened(config, tmp_path / "untrained.pth", str(digits))
+    assert short.weights == str(tmp_path / "untrained.pth")
+    network = create("mobilenet_v2", None).eval()
+    network.load_state_dict(torch.load(short.weights, weights_only=True))
+    photos = [path for label in sorted(digits.iterdir()) for path in sorted(label.iterdir())[:1]]
+    spec = pictures.over(default_preprocess("mobilenet_v2", None))
+    with torch.inference_mode():
+        tensors = np.stack([preprocess(read_photo(path), spec) for path in photos])
+        logits = network(torch.from_numpy(tensors))
+    best = logits.topk(2).values
+    assert (best[:, 0] - best[:, 1]).median() > 0.01
+    assert (logits[0] - logits[-1]).abs().max() > 0.1
+
+
 def test_weights_that_were_named_are_never_replaced(tmp_path: Path, no_weights: None) -> None:
     file = tmp_path / "none.pth"
     named = TrainConfig(photos=None, model="resnet18", weights="mine.pth", offline=True)
-    assert rehearsal.shortened(named, file).weights == "mine.pth"
+    assert rehearsal.shortened(named, file, str(tmp_path)).weights == "mine.pth"
     scratch = TrainConfig(photos=None, model="small", head_epochs=None, target=0.5)
-    short = rehearsal.shortened(scratch, file)
+    short = rehearsal.shortened(scratch, file, str(tmp_path))
     assert (short.weights, short.epochs, short.head_epochs, short.target) == (None, 1, None, None)
     assert not file.is_file()

@@ -191,6 +191,19 @@ def test_plan_trains_the_last_block_first_where_that_is_cheap() -> None:
 
 
 @pytest.mark.row("T1")
+def test_few_photos_have_more_epochs_of_the_head_and_a_lower_rate_of_the_block() -> None:
+    def plan(photos: int, **settings: Any) -> tuple[int, float]:
+        head, block, *_ = make_plan(TrainConfig(photos="x", **settings), [photos // 2] * 2, FACTS).phases
+        assert (head.name, block.name) == ("head", "last-block")
+        return head.epochs, block.backbone_lr
+
+    epochs, rates = zip(*map(plan, (12, 64, 128, 190, 288, 2000)), strict=True)
+    assert epochs == (60, 60, 30, 20, 20, 20)
+    assert rates == pytest.approx((8e-3 / 72, 16e-3 / 72, 32e-3 / 72, 48e-3 / 72, 1e-3, 1e-3))
+    assert plan(64, batch=8)[0] == 20, "smaller batches are more steps"
+
+
+@pytest.mark.row("T1")
 def test_only_the_last_block_changes_and_the_same_seed_gives_the_same(digits: Path, tmp_path: Path) -> None:
     def config(name: str, **more: Any) -> TrainConfig:
         settings: dict[str, Any] = {"model": "small", "augment": AugmentOptions(flip=False), "threads": 1}

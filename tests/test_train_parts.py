@@ -28,7 +28,7 @@ from samesight.training.dataset import Cache, Part, Parts, batches, epoch_order,
 from samesight.training.features import find_head_input  # noqa: E402
 from samesight.training.loop import Learner, learn, measure  # noqa: E402
 from samesight.training.memory import kept_memory  # noqa: E402
-from samesight.training.optimise import freeze, make_optimiser, set_rates  # noqa: E402
+from samesight.training.optimise import freeze, hasten_statistics, make_optimiser, set_rates  # noqa: E402
 from samesight.training.stage import StageOptions, make_stage  # noqa: E402
 from samesight.training.state import State  # noqa: E402
 
@@ -202,6 +202,20 @@ def test_frozen_backbone_is_in_evaluation_mode() -> None:
     assert {type(module).__name__ for module in network.modules() if not module.training} == still
 
 
+def test_slow_running_statistics_follow_within_the_run() -> None:
+    slow, usual = torch.nn.BatchNorm1d(2, momentum=0.0003), torch.nn.BatchNorm1d(2)
+    cumulative = torch.nn.BatchNorm1d(2, momentum=None)
+    network = torch.nn.Sequential(slow, usual, cumulative).train()
+    hasten_statistics(network, 200)
+    assert (usual.momentum, cumulative.momentum) == (0.1, None)
+    for _ in range(200):
+        network(torch.randn(64, 2, generator=torch.Generator().manual_seed(1)) * 3 + 5)
+    assert torch.allclose(slow.running_mean, torch.tensor(5.0), atol=0.5)
+    assert torch.allclose(slow.running_var, torch.tensor(9.0), atol=2.5)
+    hasten_statistics(network, 100_000)
+    assert slow.momentum == 1 / 20
+
+
 @pytest.mark.row("T1")
 def test_plan_follows_photos_and_network() -> None:
     pretrained = NetworkFacts(True, has_batch_norm=True, head_can_be_cached=True, size=(224, 224))
@@ -231,6 +245,8 @@ def test_plan_follows_photos_and_network() -> None:
         (0.85, 0.1, 1000, False),
         (0.87, 0.2, 40, True),  # one photo fewer of 40, a lower loss
         (0.91, 0.4, 40, False),
+        (1.0, 0.4, 10, False),  # one photo more of 10, a higher loss
+        (0.8, 0.2, 10, True),  # one photo fewer
         (0.90, 0.31, 1000, True),  # as good as equal: the newer one
         (0.90, 0.32, 1000, False),
         (None, None, 0, True),

@@ -157,7 +157,7 @@ def _build(
                 built[network.file] = convert(checkpoint, out / network.file, export)
                 continue
             if options.rehearsal:
-                config = rehearsal.shortened(config, out / f"{network.file}-untrained.pth")
+                config = rehearsal.shortened(config, out / f"{network.file}-untrained.pth", source)
             built[network.file] = build(config, export)
         except SamesightError as error:
             say(f"error: {error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from samesight.data.photos import PhotoOptions, open_photos
+from samesight.data.photos import Photo, PhotoOptions, open_photos
 from samesight.errors import SamesightError
 from samesight.files import new_folder
 from samesight.models import create, create_pretrained, default_preprocess
 from samesight.models.create import source_of
 from samesight.models.pretrained import UNTRAINED
 from samesight.pictureoptions import PictureOptions
-from samesight.preprocess import preprocess, read_photo
+from samesight.preprocess import Preprocess, preprocess, read_photo
 from samesight.progress import say
 from samesight.training import TrainConfig
 from samesight.training.state import write_best
@@ -53,10 +54,12 @@ def few_photos(source: str, options: PhotoOptions, folder: Path) -> str:
     return str(folder)
 
 
-def shortened(config: TrainConfig, file: Path) -> TrainConfig:
+def shortened(config: TrainConfig, file: Path, source: str) -> TrainConfig:
     """`config` with one epoch a phase and no target; with untrained weights in `file` where it needs some.
 
-    Weights that the user or the recipe names are never replaced.
+    Weights that the user or the recipe names are never replaced. Untrained ones get the averages of batch
+    normalisation of some photos of `source`: without them a deep network's logits are nearly the same for
+    every label, and float16's rounding alone decides between them.
     """
     config = replace(config, epochs=1, target=None)
     if config.weights == UNTRAINED or source_of(config.model) in ("samesight", "own file"):
@@ -68,7 +71,11 @@ def shortened(config: TrainConfig, file: Path) -> TrainConfig:
         except SamesightError as error:
             say(f"{config.model} starts untrained, since its weights cannot be had here: {error}")
             torch.manual_seed(config.seed)
-            write_best(file, create(config.model, None).state_dict())
+            network = create(config.model, None).eval()
+            spec = config.pictures.over(default_preprocess(config.model, None))
+            one_each = {photo.label: photo for photo in open_photos(source, PhotoOptions()).items}
+            _settle(network, _tensors(one_each.values(), spec))
+            write_best(file, network.state_dict())
     return replace(config, weights=str(file)) if file.is_file() else config
 
 
@@ -84,20 +91,15 @@ def write_stand_in(
     """
     photos = open_photos(source, PhotoOptions())
     spec = pictures.over(default_preprocess(model, None))
-    tensors = torch.from_numpy(np.stack([preprocess(read_photo(one.path), spec) for one in photos.items]))
+    tensors = _tensors(photos.items, spec)
     labels = tuple(photos.labels)
     wanted = torch.tensor([[float(one.label == label) for label in labels] for one in photos.items])
     torch.manual_seed(seed)
     network = create(model, len(labels), size=spec.size).eval()
-    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     last = [one for one in network.modules() if isinstance(one, nn.Linear)][-1]
     features: list[torch.Tensor] = []
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0  # the averages become these photos'
+    _settle(network, tensors)
     with torch.no_grad():
-        network(tensors)
-        network.eval()
         hook = last.register_forward_pre_hook(lambda _, given: features.append(given[0]))
         network(tensors)
         hook.remove()
@@ -111,3 +113,19 @@ def write_stand_in(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_best(file, network.state_dict())
     return labels
+
+
+def _tensors(photos: Iterable[Photo], spec: Preprocess) -> torch.Tensor:
+    """The photos as a network is given them: (n, 3, height, width) float32."""
+    return torch.from_numpy(np.stack([preprocess(read_photo(photo.path), spec) for photo in photos]))
+
+
+def _settle(network: nn.Module, tensors: torch.Tensor) -> None:
+    """Make every batch normalisation's averages those of `tensors`; `network` is in evaluation mode."""
+    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        network(tensors)
+    network.eval()

@@ -179,6 +179,12 @@ def _lines(report: DataReport, split: Split | None, out: Path | None, page: Path
     for name in ("cleaned.csv", "mislabelled.csv"):
         if (out / name).is_file():
             yield f"list: {out / name}"
+    if len(report.labels) < 2:
+        yield f"Nothing can be trained: {report.labels[0]} is the only class, and it takes two"
+        return
+    if not split.names("test"):
+        yield "Nothing can be trained: no photo could be held out, which takes two photos of a class"
+        return
     yield f"Next: samesight train {shlex.quote(str(out))} --model mobilenet_v2"
 
 

@@ -238,7 +238,7 @@ def _finish(source: str, found: Found, options: PhotoOptions) -> Photos:
 
 
 def _styled(items: Iterable[Photo], style: str) -> tuple[list[Photo], list[str]]:
-    """The photos with cleaned labels, and a note for each label that was merged from several."""
+    """The photos with cleaned labels, and notes: each label merged from several, and white space left in."""
     items = list(items)
     raw = sorted({photo.label for photo in items if photo.label is not None}, key=natural)
     clean = {label: _clean(label, style) for label in raw}
@@ -254,6 +254,12 @@ def _styled(items: Iterable[Photo], style: str) -> tuple[list[Photo], list[str]]
         for label, several in merged.items()
         if len(several) > 1
     ]
+    spaced = [label for label in raw if style == "as-is" and label != _clean(label, "trim")]
+    if spaced:
+        more = f" and {len(spaced) - 1} more" if len(spaced) > 1 else ""
+        notes.append(
+            f"label {spaced[0]!r}{more} keeps white space that nobody sees (--label-style trim cleans it)"
+        )
     return [
         photo if photo.label is None else replace(photo, label=clean[photo.label]) for photo in items
     ], notes

@@ -23,7 +23,7 @@ __all__ = ["check_batches", "check_survives", "too_large_for_half"]
 
 HALF_MAX = float(np.finfo(np.float16).max)  # 65504
 ROOM = 2
-OUTPUTS_AT_ONCE = 16  # layers whose values are held at a time
+OUTPUTS_AT_ONCE = 128  # layers whose values are held at a time, over the photos of a fixed batch; 16 at least
 RUN_BATCHES = (1, 5)  # a dynamic batch is shown by running both
 
 
@@ -87,8 +87,9 @@ def too_large_for_half(whole: bytes, half: bytes, tensors: NDArray[np.float32]) 
     names = [name for node in proto.graph.node for name in node.output if name in narrow]
     layer = {name: f"{node.op_type} {node.name}" for node in proto.graph.node for name in node.output}
     batch = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
-    for start in range(0, len(names), OUTPUTS_AT_ONCE):
-        some = names[start : start + OUTPUTS_AT_ONCE]
+    at_once = max(16, OUTPUTS_AT_ONCE // batch)
+    for start in range(0, len(names), at_once):
+        some = names[start : start + at_once]
         del proto.graph.output[:]
         proto.graph.output.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in some

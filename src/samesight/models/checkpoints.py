@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ NESTED = (
     "state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params",
 )  # fmt: skip
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel, AveragedModel and torch.compile put in front
+# Names that torchvision's published files still have and its networks no longer: DenseNet's, ViT's.
+RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
 AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?)(?:[._]|$)", re.IGNORECASE)  # in a name's beginning
 SHOWN = 4  # how many tensors a message names
 
@@ -95,7 +102,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: object) -
     as it was.
     """
     own = network.state_dict()
-    given = _matching_names(dict(state), own, where)
+    given = _matching_names(_present_names(state, own), own, where)
     given = {name: tensor for name, tensor in given.items() if not _is_switched_off(network, name)}
     missing = [name for name in own if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in own]
@@ -113,7 +120,10 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: object) -
             found=f"{len(given)} tensors; " + "; ".join(part for part in parts if part),
             fix=_advice(len(own), misshapen, missing, unexpected),
         )
-    network.load_state_dict(given, strict=False)
+    fitting = OrderedDict(given)
+    # Without the versions of its modules MNASNet refuses a state, and names and shapes are today's by now.
+    fitting._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]
+    network.load_state_dict(fitting, strict=False)
 
 
 def _load(path: Path) -> Any:
@@ -247,6 +257,15 @@ def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if prefix is None:
             return state
         state = {name.removeprefix(prefix): state[name] for name in names}
+
+
+def _present_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the names of RENAMED as the network has them now; its own names are never changed."""
+    found = dict(state)
+    for old, new in RENAMED:
+        if not any(old.search(name) for name in own):
+            found = {old.sub(new, name): tensor for name, tensor in found.items()}
+    return found
 
 
 def _matching_names(given: dict[str, Tensor], own: Mapping[str, Tensor], where: object) -> dict[str, Tensor]:

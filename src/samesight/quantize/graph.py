@@ -27,8 +27,9 @@ __all__ = ["JOINS", "PASSING", "Graph", "Layer", "fold", "open_graph"]
 OPSET = 13  # the first whose QuantizeLinear and DequantizeLinear know channels
 BOUNDED = ("Relu", "Clip")
 PASSING = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # keep values
-# For these ONNX Runtime has integer kernels that take several numbers and give others.
-JOINS = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid")
+# For these ONNX Runtime has integer kernels that take several numbers and give others; qdq.py makes
+# HardSigmoid of one.
+JOINS = ("Add", "AveragePool", "Concat", "GlobalAveragePool", "HardSigmoid", "LeakyRelu", "Mul", "Sigmoid")
 FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -184,10 +185,13 @@ def open_graph(model: bytes) -> Graph:
 def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in ONNX's own operators, of opset 13 or later, after ONNX Runtime's basic folding.
 
-    That merges batch normalisation into convolutions, computes what is constant, and drops Identity.
+    That merges batch normalisation into convolutions, computes what is constant, and drops Identity. What has
+    no integer kernel takes the form of what has: a mean over height and width is a GlobalAveragePool, batch
+    normalisation behind no convolution, as DenseNet has it, a convolution of each channel by itself.
     """
     import onnxruntime
 
+    proto = _with_pools(proto)
     opset = next(one.version for one in proto.opset_import if one.domain in ("", "ai.onnx"))
     if opset < OPSET:
         proto = onnx.version_converter.convert_version(proto, OPSET)
@@ -204,7 +208,53 @@ def fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     del folded.opset_import[:]
     folded.opset_import.append(onnx.helper.make_opsetid("", opset))
     folded.ir_version = max(proto.ir_version, 7)
-    return _with_initializers(folded)
+    return _with_norms_as_convolutions(_with_initializers(folded))
+
+
+def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
+    """How many axes each tensor has, where that is known."""
+    values = onnx.shape_inference.infer_shapes(proto).graph.value_info
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+
+
+def _with_norms_as_convolutions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network, in place, with each BatchNormalization of maps as a depthwise convolution."""
+    graph, ranks = Graph(proto), _ranks(proto)
+    for node in proto.graph.node:
+        parts = [graph.constants.get(name) for name in node.input[1:]]
+        if node.op_type != "BatchNormalization" or ranks.get(node.input[0]) != 4:
+            continue
+        if any(part is None for part in parts) or len(node.output) > 1:
+            continue
+        scale, bias, mean, variance = (part.astype(np.float64) for part in parts if part is not None)
+        weights = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        constants = {"gain": weights.reshape(-1, 1, 1, 1), "offset": bias - mean * weights}
+        names = [f"{node.output[0]}/{name}" for name in constants]
+        for name, values in zip(names, constants.values(), strict=True):
+            proto.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+        made = onnx.helper.make_node(
+            "Conv", [node.input[0], *names], node.output, node.name, group=len(weights), kernel_shape=[1, 1]
+        )
+        node.CopyFrom(made)
+    used = {name for node in proto.graph.node for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto
+
+
+def _with_pools(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with each ReduceMean that keeps the axes (2, 3) of four as a GlobalAveragePool."""
+    graph, ranks = Graph(_with_initializers(proto)), _ranks(proto)
+    for node in graph.proto.graph.node:
+        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
+            continue
+        given = [graph.constants.get(name) for name in node.input[1:] if name]
+        axes = attribute(node, "axes", []) if not given else [] if given[0] is None else given[0].tolist()
+        if sorted(axis % 4 for axis in axes) == [2, 3] and attribute(node, "keepdims", 1):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    return graph.proto
 
 
 def _with_initializers(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ from samesight.quantize.graph import JOINS, PASSING, Graph
 
 __all__ = ["Plan", "make_plan"]
 
+_BOUNDED = ("Add", "Mul")  # rounding what they give may replace the ReLU or Clip behind them
 _TIED = (*PASSING, "Concat")  # what comes out has the scale of what goes in: nothing is rounded twice
 
 
@@ -50,7 +51,7 @@ def make_plan(graph: Graph, kept: Collection[str] = ()) -> Plan:
                 continue  # a matrix product may leave float32: its kernel adds up integers all the same
             end, bound = layer.end, layer.bound
         elif node.op_type in (*JOINS, *PASSING) and _all_whole(graph, at, whole):
-            bound = graph.bounded_by(node.output[0]) if node.op_type == "Add" else None
+            bound = graph.bounded_by(node.output[0]) if node.op_type in _BOUNDED else None
             end = node.output[0] if bound is None else graph.nodes[bound].output[0]
             if end not in wanted:
                 continue
@@ -78,7 +79,7 @@ def _wanted(graph: Graph, kept: Collection[str]) -> set[str]:
                 wanted.add(layer.input)
         elif node.op_type in (*JOINS, *PASSING):
             output = node.output[0]
-            bound = graph.bounded_by(output) if node.op_type == "Add" else None
+            bound = graph.bounded_by(output) if node.op_type in _BOUNDED else None
             if output in wanted or (bound is not None and graph.nodes[bound].output[0] in wanted):
                 wanted.update(graph.flows(node))
     wanted.discard(graph.output)

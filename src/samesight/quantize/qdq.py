@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from samesight.quantize.graph import BOUNDED, PASSING, Graph, Layer
+from samesight.quantize.graph import BOUNDED, PASSING, Graph, Layer, attribute
 from samesight.quantize.plan import Plan, make_plan
 from samesight.quantize.weights import round_weights, weight_scales
 
@@ -123,6 +123,9 @@ class _Writer:
             if at in self.plan.nodes:
                 for place, name in enumerate(node.input):
                     node.input[place] = names.get(name, name)
+                if node.op_type == "HardSigmoid" and self._cuts_at_one(node.output[0]):
+                    self._round_hard_sigmoid(node)
+                    continue
                 if at in graph.by_node:
                     self._round_weights(node, graph.by_node[at])
             self.nodes.append(node)
@@ -234,6 +237,34 @@ class _Writer:
             helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}/Dequantize", axis=axis)
         )
         return name
+
+    def _cuts_at_one(self, name: str) -> bool:
+        """Whether a tensor's levels reach from 0 to 1 at most, so that rounding cuts as HardSigmoid does."""
+        step, zero = self.steps[name]
+        return zero == 0 and float(LEVELS * step) <= 1 + 0.01 * float(step)
+
+    def _round_hard_sigmoid(self, node: onnx.NodeProto) -> None:
+        """Write max(0, min(1, αx + β)), which has no integer kernel, as a sum that rounding cuts.
+
+        x + β/α is rounded by the output's step over α, and so cut where αx + β is; then it is read by the
+        output's own step.
+        """
+        name = node.output[0]
+        alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+        leader = self.plan.leader[name]
+        offset = [
+            self._constant(f"{name}/offset/whole", np.array(1, np.uint8)),
+            self._constant(f"{name}/offset/step", np.array(beta / alpha, np.float32)),
+            self._constant(f"{name}/offset/zero", np.array(0, np.uint8)),
+        ]
+        add = [node.input[0], f"{name}/offset"]
+        self.nodes += [
+            helper.make_node("DequantizeLinear", offset, [add[1]], name=f"{add[1]}/Dequantize"),
+            helper.make_node("Add", add, [f"{name}/exact"], name=f"{name}/Add"),
+        ]
+        self._round(name, f"{name}/exact", name)
+        step = np.array(self.steps[name][0] / np.float32(alpha), np.float32)
+        self.nodes[-2].input[1] = self._constant(f"{leader}/step/{alpha:g}", step)
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         if name not in self.tensors:

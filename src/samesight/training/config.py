@@ -32,6 +32,7 @@ HEAD_AGAIN_SHARE = 0.3  # of LR, for the head while the backbone learns: it is n
 BACKBONE_SHARE = 0.1  # of LR, where BatchNorm keeps the scale of what flows through
 PLAIN_BACKBONE_SHARE = 0.1  # of LR, without BatchNorm (SqueezeNet, VGG, transformers)
 BLOCK_SHARE = 1.0  # of LR, for the last block alone: what comes before it cannot be spoilt
+BLOCK_STEPS = 72  # with fewer, the last block's rate is as much lower: the first ones would upset it
 LABEL_SMOOTHING = 0.1  # https://arxiv.org/abs/1512.00567
 WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}  # not on biases and norms
 CLIP_NORM = 1.0
@@ -39,12 +40,17 @@ WARM_UP = 0.1  # of each phase's steps
 STEP_FACTOR = 0.1
 IMBALANCE = 1.5  # from this ratio of the largest class to the smallest on, the sampler balances
 CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs next to nothing
+MOST_HEAD_EPOCHS = 60  # of few photos
+HEAD_STEPS = (
+    120  # so many batches, as far as these epochs give them: with fewer the head is not done learning
+)
 HEAD_EPOCHS = 2
 BLOCK_VIEWS = 3  # random ones of each photo, kept as what flows into the last block, beside inference's
 LEAST_BLOCK_VIEWS = 2
 BLOCK_LIMIT_BYTES = 1 << 30  # of one run's kept views
 CHEAP_SHARE = 1 / 3  # of the network's work: a last block with more of it is not trained before everything
 NORM_STEPS = 1000  # with fewer steps of fine-tuning, BatchNorm keeps the statistics it was pretrained with
+NORM_MOMENTUM = 0.1  # of BatchNorm's running statistics: PyTorch's default
 AVERAGE_SHARE = 0.1  # of the phase's steps: how far back the averaged weights look
 
 
@@ -210,8 +216,9 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
     """The plan for `counts[i]` training photos of class i."""
     photos = sum(counts)
     views = _block_views(config, photos, network)
+    batch = BATCH if config.batch is None else config.batch
     if network.pretrained:
-        phases = _pretrained_phases(config, photos, network, views)
+        phases = _pretrained_phases(config, photos, batch, network, views)
     else:
         phases = _scratch(config, photos)
     kept = tuple(phase for phase in phases if phase.epochs)
@@ -222,7 +229,6 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
         imbalanced = max(counts) >= IMBALANCE * min(counts)
         sampler = "balanced" if imbalanced and not config.class_weights else "none"
     weights = tuple(photos / (len(counts) * count) for count in counts) if config.class_weights else None
-    batch = BATCH if config.batch is None else config.batch
     epochs = max((phase.epochs for phase in kept if phase.name != "head"), default=0)
     decay = WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay
     step_every = config.step_every
@@ -250,14 +256,15 @@ def make_plan(config: TrainConfig, counts: Sequence[int], network: NetworkFacts)
 
 
 def _pretrained_phases(
-    config: TrainConfig, photos: int, network: NetworkFacts, block_views: int
+    config: TrainConfig, photos: int, batch: int, network: NetworkFacts, block_views: int
 ) -> list[Phase]:
     """The head, then what else is to learn (https://arxiv.org/abs/2202.10054).
 
     Where views are kept for the last block, it learns before everything does, unless epochs were asked for.
     """
     lr = LR[config.optimizer] if config.lr is None else config.lr
-    cheap = CACHED_HEAD_EPOCHS if network.head_can_be_cached else HEAD_EPOCHS
+    batches = math.ceil(photos / batch)
+    cheap = _cached_head_epochs(batches) if network.head_can_be_cached else HEAD_EPOCHS
     head_epochs = config.head_epochs
     if config.train == "head":
         if config.epochs is not None and head_epochs is not None:
@@ -270,7 +277,8 @@ def _pretrained_phases(
     is_derived = epochs is head_epochs is None and network.block_share <= CHEAP_SHARE
     if block_views and (config.train == "last-block" or is_derived):
         block_epochs = _block_epochs(photos) if epochs is None else epochs
-        phases.append(Phase("last-block", block_epochs, lr * HEAD_AGAIN_SHARE, lr * BLOCK_SHARE))
+        share = BLOCK_SHARE * min(1.0, block_epochs * batches / BLOCK_STEPS)
+        phases.append(Phase("last-block", block_epochs, lr * HEAD_AGAIN_SHARE, lr * share))
     if config.train == "all" or not block_views:
         share = BACKBONE_SHARE if network.has_batch_norm else PLAIN_BACKBONE_SHARE
         epochs = _fine_tuning_epochs(photos) if epochs is None else epochs
@@ -307,6 +315,11 @@ def _train_size(config: TrainConfig, network: NetworkFacts) -> tuple[int, int] |
         return None
     width, height = (round(side * config.train_size / shorter) for side in network.size)
     return width, height
+
+
+def _cached_head_epochs(batches: int) -> int:
+    """20 to 60: 64 photos in two batches give 60 epochs, 160 give 24."""
+    return min(MOST_HEAD_EPOCHS, max(CACHED_HEAD_EPOCHS, math.ceil(HEAD_STEPS / batches)))
 
 
 def _fine_tuning_epochs(photos: int) -> int:

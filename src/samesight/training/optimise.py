@@ -12,9 +12,9 @@ from torch import nn
 
 from samesight.models import head_parameters
 from samesight.training.blocks import blocks_of, last_block
-from samesight.training.config import MOMENTUM, STEP_FACTOR, Phase, Plan
+from samesight.training.config import AVERAGE_SHARE, MOMENTUM, NORM_MOMENTUM, STEP_FACTOR, Phase, Plan
 
-__all__ = ["freeze", "make_optimiser", "seed_everything", "set_rates"]
+__all__ = ["freeze", "hasten_statistics", "make_optimiser", "seed_everything", "set_rates"]
 
 EPOCH_STRIDE = 1_000_003  # a prime, so that neighbouring seeds and epochs share no stream
 
@@ -37,6 +37,19 @@ def freeze(network: nn.Module, model: str, phase: Phase, plan: Plan) -> None:
             module.train()
         if plan.frozen_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
+
+
+def hasten_statistics(network: nn.Module, batches: int) -> None:
+    """Let BatchNorm's running statistics forget where they began within `batches`, as averaged weights do.
+
+    Made for millions of batches, some are slow (momentum 0.01 in MobileNetV3, 0.0003 in MNASNet): after
+    a few hundred they still tell of the beginning, and a network that learnt from scratch knows no label in
+    evaluation mode. PyTorch's default is left as it is, and is the most that is set.
+    """
+    least = min(NORM_MOMENTUM, 1 / max(1.0, AVERAGE_SHARE * batches))
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, least)
 
 
 def make_optimiser(network: nn.Module, model: str, phase: Phase, plan: Plan) -> torch.optim.Optimizer:

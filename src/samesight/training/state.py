@@ -52,15 +52,15 @@ class State:
         """Whether the epoch just counted is the best so far by `photos` validation photos; it is then noted.
 
         The higher accuracy is better; but accuracies within one standard error of each other do not tell (on
-        40 photos that is two of them), and then the loss does. Of losses as good as equal the newest is
-        taken: the rate falls towards the end, and weights from there generalise better than a lucky epoch's.
-        Without validation photos the newest is the best.
+        40 photos that is two of them), nor does a single photo, and then the loss does. Of losses as good as
+        equal the newest is taken: the rate falls towards the end, and weights from there generalise better
+        than a lucky epoch's. Without validation photos the newest is the best.
         """
         lowest = loss
         if accuracy is not None and loss is not None and self.best_accuracy is not None:
             best = self.best_accuracy
             error = math.sqrt(max(best * (1 - best), accuracy * (1 - accuracy)) / photos)
-            if abs(accuracy - best) > error:
+            if round(abs(accuracy - best) * photos) > max(1, error * photos):
                 if accuracy < best:
                     return False
             elif self.lowest_loss is not None:

@@ -40,7 +40,7 @@ from samesight.training.network import (
     own_file,
     with_head,
 )
-from samesight.training.optimise import freeze, make_optimiser, seed_everything
+from samesight.training.optimise import freeze, hasten_statistics, make_optimiser, seed_everything
 from samesight.training.parallel import ALONE, Ranks, open_ranks
 from samesight.training.run import (
     BEST,
@@ -248,6 +248,7 @@ def _phase(session: Session, state: State, clock: _Clock, tell: Callable[[dict[s
     seed_everything(session.config.seed, state.epoch)
     freeze(session.network, session.config.model, phase, session.plan)
     stage = make_stage(session.network, session.parts, phase, _stage_options(session))
+    hasten_statistics(session.network, stage.steps * phase.epochs)
     learner = _learner(session, state, (phase, done), stage)
     steps = steps_of(stage.steps, session.plan)
     ranks = session.ranks if stage.is_shared else ALONE
