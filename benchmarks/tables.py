@@ -1,4 +1,4 @@
-"""Write the README's tables from benchmarks/*.json; `--check` fails where they differ from it."""
+"""Write the tables in README.md and docs/ from benchmarks/*.json; `--check` fails where they differ."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
-START, END = "<!-- figures: written by benchmarks/tables.py -->", "<!-- /figures -->"
-RACE_START, RACE_END = "<!-- race: written by benchmarks/tables.py -->", "<!-- /race -->"
+ROOT = HERE.parent
 
 
 def share(value: float | None) -> str:
@@ -72,13 +70,12 @@ def converted(results: dict) -> list[str]:
 
 
 def tables() -> str:
-    """The Markdown between the two marks."""
-    results = json.loads((HERE / "real_photos.json").read_text())
+    """What was trained, and what became of it."""
+    results = load("real_photos")
     machine = next(iter(results.values()))["machine"]
     packages = ", ".join(f"{name} {machine['packages'][name]}" for name in ("torch", "onnxruntime", "pillow"))
     return "\n".join(
         [
-            START,
             "Fine-tuned with the defaults, from ImageNet weights; every accuracy is of the held-out 20 %:",
             "",
             *fine_tuned(results),
@@ -90,7 +87,6 @@ def tables() -> str:
             f"{machine['cores']} CPU cores, no GPU; Python {machine['python']}, {packages}. One run each;",
             "load, dates and every other figure are in `benchmarks/real_photos.json`, made by",
             "`benchmarks/real_photos.py`.",
-            END,
         ]
     )
 
@@ -118,8 +114,8 @@ def raced(rows: list[dict]) -> list[str]:
 
 
 def race() -> str:
-    """The Markdown between the two marks of the race."""
-    rows = json.loads((HERE / "training_race.json").read_text())["rows"]
+    """Training beside what else there is."""
+    rows = load("training_race")["rows"]
     packages = {name: number for row in rows for name, number in row["packages"].items()}
     named = [name for name in ("torch", "fastai", "ultralytics") if name in packages]
     versions = ", ".join(f"{name} {packages[name]}" for name in named)
@@ -127,7 +123,6 @@ def race() -> str:
     machine = rows[0]["machine"]
     return "\n".join(
         [
-            RACE_START,
             f"The same photos, split, `{rows[0]['model']}` weights and {machine['cores']} cores for all:",
             "",
             *raced(rows),
@@ -136,26 +131,105 @@ def race() -> str:
             f"shared (load average {min(loads):.1f} to {max(loads):.1f}), so wall seconds say little.",
             f"Python {machine['python']}, {versions}. Curves, loads and dates are in",
             "`benchmarks/training_race.json`, made by `benchmarks/training_race.py`.",
-            RACE_END,
         ]
     )
 
 
+def speed() -> str:
+    """One photo, a folder and a server, beside what else there is."""
+    one, folder, server = (load(name) for name in ("one_photo", "throughput", "server"))
+    rows = ["| what | by | figure |", "|---|---|---|"]
+    what = f"one photo, one process, `{one['network']}`"
+    for name, found in one["contenders"].items():
+        rows.append(
+            f"| {what} | {name} | {found['wall']['median']:.3f} s, {found['cpu']['median']:.3f} CPU s |"
+        )
+    what = f"a folder of {folder['photos']} photos, `{folder['network']}`"
+    for name, rate in folder["photos_per_second"].items():
+        rows.append(f"| {what} | {name} | {rate:.0f} a second |")
+    what = "over HTTP, JPEG in, label out, `mobilenet_v2`"
+    for name, found in server["summary"].items():
+        share_ = f"{found['ratio_to_in_process']:.2f} of in-process"
+        rows.append(f"| {what} | {name} | {found['per_second']:.0f} a second, {share_} |")
+    return "\n".join(
+        [
+            "Programs in turns on the same cores, start and loading of the first two included; medians:",
+            "",
+            *rows,
+            "",
+            "Machines, versions, loads, n and spread are in `benchmarks/one_photo.json`, `throughput.json`",
+            "and `server.json`, made by the scripts of the same names.",
+        ]
+    )
+
+
+def rounded() -> str:
+    """int8 copies beside those of other tools."""
+    head = (
+        "network",
+        "int8 by",
+        "engine",
+        "drop, points (95 %)",
+        "labels changed",
+        "× FP32, batch 1",
+        "batch 8",
+    )
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    results = load("int8")
+    for network, found in results.items():
+        for row in found["rows"]:
+            drop = changed = "–"
+            if row.get("drop") is not None and row["int8_by"] != "fp32":
+                drop = f"{100 * row['drop']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+                changed = f"{row['flips']} of {row['photos']}"
+            times = [f"{row[f'batch_{batch}']['times_fp32']:.2f}" for batch in (1, 8)]
+            rows.append(
+                "| " + " | ".join((network, row["int8_by"], row["engine"], drop, changed, *times)) + " |"
+            )
+    before = [found["machine"]["load_average_before"][0] for found in results.values()]
+    processors = ", ".join(sorted({found["machine"]["processor"] for found in results.values()}))
+    return "\n".join(
+        [
+            *rows,
+            "",
+            "Times as quick as FP32 in ONNX Runtime: medians of three rounds in turns, each file in a process",
+            f"of its own, 2 cores ({processors}), load average before {min(before):.1f} to {max(before):.1f}.",
+            "A network without a drop is untrained: only timed. `benchmarks/int8.json`, made by",
+            "`benchmarks/int8.py`.",
+        ]
+    )
+
+
+def load(name: str) -> dict:
+    """The figures in NAME.json."""
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+# What is written where, between <!-- NAME: … --> and <!-- /NAME -->.
+BLOCKS = {
+    "figures": ("README.md", tables),
+    "race": ("README.md", race),
+    "speed": ("README.md", speed),
+    "int8": ("docs/quantize.md", rounded),
+}
+
+
 def main() -> int:
-    text = new = README.read_text()
-    for start, end, made in ((START, END, tables), (RACE_START, RACE_END, race)):
+    stale = False
+    for name, (page, make) in BLOCKS.items():
+        start, end = f"<!-- {name}: written by benchmarks/tables.py -->", f"<!-- /{name} -->"
+        text = (ROOT / page).read_text()
         if start not in text or end not in text:
-            print(f"README.md lacks the marks {start} and {end}")
+            print(f"{page} lacks the marks {start} and {end}")
             return 1
-        before, _, rest = new.partition(start)
-        new = before + made() + rest.partition(end)[2]
-    if "--check" in sys.argv:
-        if new != text:
-            print("README.md's tables are not what the figures say; run: python benchmarks/tables.py")
-            return 1
-        return 0
-    README.write_text(new)
-    return 0
+        before, _, rest = text.partition(start)
+        new = f"{before}{start}\n{make()}\n{end}{rest.partition(end)[2]}"
+        if "--check" not in sys.argv:
+            (ROOT / page).write_text(new)
+        elif new != text:
+            print(f"{page}: the table '{name}' is not what the figures say; run: python benchmarks/tables.py")
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":
