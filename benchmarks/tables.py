@@ -192,8 +192,8 @@ def rounded() -> str:
         [
             *rows,
             "",
-            "Times as quick as FP32 in ONNX Runtime: medians of three rounds in turns, each file in a process",
-            f"of its own, 2 cores ({processors}), load average before {min(before):.1f} to {max(before):.1f}.",
+            "Times as quick as FP32 in ONNX Runtime: medians of three rounds in turns, each in a process",
+            f"of its own, 2 cores ({processors}), load average {min(before):.1f} to {max(before):.1f}.",
             "A network without a drop is untrained: only timed. `benchmarks/int8.json`, made by",
             "`benchmarks/int8.py`.",
         ]

@@ -210,7 +210,8 @@ def _summarise(golden: Golden, result: RunnerResult, answers: NDArray[np.float32
     allowed = np.array([result.tolerance.absolute(float(scale)) for scale in np.abs(reference).max(axis=1)])
     result.max_abs_difference = float(here.max())
     result.mean_abs_difference = float(distance.mean())
-    result.allowed = float(allowed[int(np.nan_to_num(here / allowed, nan=np.inf).argmax())])
+    shown = here if (here <= allowed).all() else np.nan_to_num(here / allowed, nan=np.inf)
+    result.allowed = float(allowed[int(shown.argmax())])
     result.pytorch_max_abs_difference = float(np.abs(found.astype(np.float64) - pytorch).max())
     result.label_agreement = agreement(found, pytorch)
     if result.copy not in golden.logits:

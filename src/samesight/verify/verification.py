@@ -49,7 +49,7 @@ class RunnerResult:
     different: int = 0
     max_abs_difference: float | None = None  # from these logits; null where one is not finite
     mean_abs_difference: float | None = None
-    allowed: float | None = None  # by the tolerance, on the sample that came nearest to it
+    allowed: float | None = None  # where the difference is largest; if any is beyond, where one is furthest
     recorded_max_abs_difference: float | None = None  # from the same copy's logits at export
     pytorch_max_abs_difference: float | None = None
     label_agreement: float | None = None
