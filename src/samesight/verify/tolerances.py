@@ -122,6 +122,15 @@ TOLERANCES: dict[str, Tolerance] = _table(
         rel=0.07,
     ),
     Tolerance(
+        "openvino int8",
+        "beside the copy's own recorded logits; OpenVINO rounds at other places between layers, and comes as "
+        "near to PyTorch: 0.074 of the largest logit at most was measured, three quarters of what rounding "
+        "itself does (MobileNetV2 on 200 photos of ImageNet; SqueezeNet 1.1 and a trained MobileNetV3 less); "
+        "1.5 times that",
+        abs=0.02,
+        rel=0.11,
+    ),
+    Tolerance(
         "golden labels",
         "golden samples have margins of more than twice every copy's tolerance, so no label may change; with "
         "a runner whose own tolerance is wider, none whose margin is more than twice that",
