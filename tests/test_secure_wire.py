@@ -168,6 +168,18 @@ def test_an_engine_that_hangs_is_ended_while_its_answer_is_waited_for(tmp_path: 
         inbox.next(10)
 
 
+def test_an_engine_that_ended_stopped_though_its_log_is_gone(tmp_path: Path) -> None:
+    """As where it is closed while a thread still reads from it."""
+    ending = tmp_path / "python"
+    ending.write_text("#!/bin/sh\nexit 0\n")
+    ending.chmod(0o755)
+    engine = EngineProcess(ending, 1)
+    engine.log.unlink()
+    with pytest.raises(PartyError, match="stopped"):
+        engine.receive()
+    engine.close()
+
+
 def test_plain_connections_stay_on_this_machine() -> None:
     with pytest.raises(InputError, match="loopback"), listen(Address("192.0.2.1", 0), None):
         pass

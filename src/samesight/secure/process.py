@@ -113,5 +113,8 @@ class EngineProcess:
         self._ended_well = True
 
     def _last_words(self) -> str:
-        lines = [line for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        words = ""
+        with suppress(OSError):  # the folder is gone where it was closed meanwhile
+            words = self.log.read_text("utf-8", "replace")
+        lines = [line for line in words.splitlines() if line.strip()]
         return lines[-1][:300] if lines else "no word"
