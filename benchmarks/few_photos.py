@@ -19,7 +19,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -27,13 +26,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from training_race import MODEL, PACKS, WEIGHTS, unpack
 
+from samesight.files import write_file
+from samesight.machine import machine, versions
 from samesight.preprocess import preprocess, read_photo
 from samesight.training import TrainConfig, open_run, train
 
@@ -155,19 +155,12 @@ def keep(results: Path, new: dict) -> None:
     value = {
         "model": MODEL,
         "weights": WEIGHTS,
-        "packages": {name: version(name) for name in ("samesight", "torch", "torchvision", "pillow")},
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": len(os.sched_getaffinity(0)),
-            "system": platform.platform(terse=True),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
+        "versions": versions(),
         "summary": summary(ordered),
         "rows": ordered,
     }
-    aside = results.with_suffix(".part")
-    aside.write_text(json.dumps(value, indent=1) + "\n")
-    aside.rename(results)
+    write_file(results, json.dumps(value, indent=1) + "\n")
 
 
 def main() -> None:

@@ -190,6 +190,18 @@ def test_a_folder_that_cannot_be_written_is_done_without(
     assert kept.parent.read_text() == "a file"
 
 
+def test_where_the_system_does_not_tell_the_processor_the_usual_way_answers(
+    copies: Bundle, files: list[Path], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untold() -> str:
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr("samesight.kept._processor", untold)
+    assert lean.classify(copies.folder, files[0], top=1, cache=True) is None
+    assert main(["predict", str(copies.folder), str(files[0]), "--cache"]) == 0
+    assert not kept.exists()
+
+
 def test_a_changed_bundle_is_refused_though_its_graph_is_kept(
     files: list[Path], tmp_path: Path, kept: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,10 @@ _PIECE_BYTES = 1 << 20
 
 
 def place_of(model_sha256: str, library: Path) -> Path:
-    """The folder where the graph that `library` makes of a model is kept, on this processor."""
+    """The folder where the graph that `library` makes of a model is kept, on this processor.
+
+    Raises OSError where the processor is not told, RuntimeError where the user has no home.
+    """
     about = f"{model_sha256} {library} {library.stat().st_size} {_processor()}"
     return cache_folder() / "graphs" / sha256_bytes(about.encode())
 

@@ -126,9 +126,13 @@ def _keep(library: Library, bundle: Bundle, copy: str, model: Model, given: Give
 
 
 def _place(library: Library, bundle: Bundle, copy: str) -> Path:
+    """Where the graph of a copy is kept. Raises LibraryTrouble where the system does not tell enough."""
     model = bundle.copy(copy).file
     (sha256,) = (file.sha256 for file in bundle.files if file.path == model)
-    return place_of(sha256, library.path)
+    try:
+        return place_of(sha256, library.path)
+    except (OSError, RuntimeError) as error:  # no /proc, no home
+        raise LibraryTrouble(str(error)) from error
 
 
 def _prepared(photo: Path, spec: Preprocess) -> bytearray:

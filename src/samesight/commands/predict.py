@@ -175,8 +175,7 @@ def _lean_answers(
 
     ((path, _),) = photos
     options = {"copy": args.copy or "fp32", "threads": args.threads, "trust": args.trust}
-    options["cache"] = args.cache
-    answer = classify(args.bundle, Path(path), top=args.top, **options)
+    answer = classify(args.bundle, Path(path), top=args.top, cache=args.cache, **options)
     return None if answer is None else iter([answer])
 
 
