@@ -41,9 +41,7 @@ STEP_FACTOR = 0.1
 IMBALANCE = 1.5  # from this ratio of the largest class to the smallest on, the sampler balances
 CACHED_HEAD_EPOCHS = 20  # an epoch over features that are computed once costs next to nothing
 MOST_HEAD_EPOCHS = 60  # of few photos
-HEAD_STEPS = (
-    120  # so many batches, as far as these epochs give them: with fewer the head is not done learning
-)
+HEAD_STEPS = 120  # batches, as far as these epochs give them: with fewer the head is not done
 HEAD_EPOCHS = 2
 BLOCK_VIEWS = 3  # random ones of each photo, kept as what flows into the last block, beside inference's
 LEAST_BLOCK_VIEWS = 2
